@@ -1,0 +1,160 @@
+// Package result writes a CNI result from a plan and reads one back into addresses. It is pure.
+package result
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// Facts is what only the kernel knows of the interfaces of a plan.
+type Facts struct {
+	MTU       int // of the pair, bytes
+	BridgeMAC net.HardwareAddr
+	BridgeMTU int
+}
+
+// Build describes an attachment as CNI spec 1.1.0, section "ADD Success", wants it: the host's interfaces first, then
+// the container's with its sandbox verbatim, the addresses pointing at it by index, and the container's routes.
+func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) *current.Result {
+	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, DNS: addrs.DNS}
+	if cfg.Mode == netconf.Bridged {
+		r.Interfaces = append(r.Interfaces, &current.Interface{
+			Name: cfg.Bridge.Name, Mac: facts.BridgeMAC.String(), Mtu: facts.BridgeMTU,
+		})
+	}
+	r.Interfaces = append(r.Interfaces, &current.Interface{Name: p.Pair.Host, Mac: p.Pair.MAC.String(), Mtu: facts.MTU})
+	inside := len(r.Interfaces)
+	for _, o := range p.Inside {
+		switch o := o.(type) {
+		case plan.Interface:
+			r.Interfaces = append(r.Interfaces, &current.Interface{
+				Name: o.Name, Mac: o.MAC.String(), Mtu: facts.MTU, Sandbox: cfg.Attachment.Netns,
+			})
+		case plan.Address:
+			r.IPs = append(r.IPs, &current.IPConfig{
+				Interface: current.Int(inside), Address: ipNet(o.Prefix), Gateway: gateway(p, addrs, o.Prefix.Addr()),
+			})
+		case plan.Route:
+			r.Routes = appendRoute(r.Routes, o)
+		}
+	}
+	for _, o := range p.Shared {
+		if v, ok := o.(plan.VLANInterface); ok {
+			r.Interfaces = append(r.Interfaces, &current.Interface{Name: v.Name, Mac: facts.BridgeMAC.String()})
+		}
+	}
+	if !cfg.DNS.IsEmpty() {
+		r.DNS = cfg.DNS
+	}
+	return r
+}
+
+// gateway is the neighbour the container reaches the world by: what the plan made a permanent neighbour, or what the
+// address manager named.
+func gateway(p plan.Plan, addrs plan.Addresses, a netip.Addr) net.IP {
+	for _, o := range p.Inside {
+		if n, ok := o.(plan.Neighbour); ok && n.Addr.Is4() == a.Is4() {
+			return n.Addr.AsSlice()
+		}
+	}
+	for _, x := range addrs.List {
+		if x.Prefix.Addr() == a && x.Gateway.IsValid() {
+			return x.Gateway.AsSlice()
+		}
+	}
+	return nil
+}
+
+// appendRoute leaves out routes without a gateway: they follow from the addresses.
+func appendRoute(routes []*types.Route, r plan.Route) []*types.Route {
+	if !r.Via.IsValid() {
+		return routes
+	}
+	out := &types.Route{
+		Dst: ipNet(r.Dst), GW: r.Via.AsSlice(), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Metric,
+	}
+	if r.Table != 0 {
+		out.Table = &r.Table
+	}
+	if r.Scope != nil {
+		scope := int(*r.Scope)
+		out.Scope = &scope
+	}
+	return append(routes, out)
+}
+
+func ipNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Interface finds the attachment's own interface in a result, and its index; nil when the result does not list it.
+func Interface(r *current.Result, a netconf.Attachment) (*current.Interface, int) {
+	for i, x := range r.Interfaces {
+		if x.Name == a.IfName && x.Sandbox != "" && (x.Sandbox == a.Netns || a.Netns == "") {
+			return x, i
+		}
+	}
+	return nil, -1
+}
+
+// Addresses reads what an address manager gave, or what an earlier ADD reported. With own >= 0 only the addresses of
+// the interface with that index count: other plugins of the chain may have added theirs.
+func Addresses(r *current.Result, own int) (plan.Addresses, error) {
+	out := plan.Addresses{DNS: r.DNS}
+	for i, x := range r.IPs {
+		if own >= 0 && x.Interface != nil && *x.Interface != own {
+			continue
+		}
+		p, ok := prefix(x.Address)
+		if !ok {
+			return out, cnierr.New(cnierr.DelegateFailed, "ips[%d].address: %q is not an address with a prefix length", i, x.Address.String())
+		}
+		gw, _ := netip.AddrFromSlice(x.Gateway)
+		out.List = append(out.List, plan.Assigned{Prefix: p, Gateway: gw.Unmap()})
+	}
+	for i, x := range r.Routes {
+		route, ok := route(x)
+		if !ok {
+			return out, cnierr.New(cnierr.DelegateFailed, "routes[%d].dst: %q is not a prefix", i, x.Dst.String())
+		}
+		out.Routes = append(out.Routes, route)
+	}
+	return out, nil
+}
+
+func route(x *types.Route) (netconf.Route, bool) {
+	dst, ok := prefix(x.Dst)
+	if !ok {
+		return netconf.Route{}, false
+	}
+	out := netconf.Route{Dst: dst.Masked(), MTU: x.MTU, AdvMSS: x.AdvMSS, Priority: x.Priority, Scope: x.Scope}
+	if via, ok := netip.AddrFromSlice(x.GW); ok {
+		out.Via = via.Unmap()
+	}
+	if x.Table != nil {
+		out.Table = *x.Table
+	}
+	return out, true
+}
+
+// prefix reads an address of the library, whose IPv4 addresses come in four or in sixteen bytes.
+func prefix(n net.IPNet) (netip.Prefix, bool) {
+	ip, ok := netip.AddrFromSlice(n.IP)
+	ones, bits := n.Mask.Size()
+	if !ok || bits == 0 {
+		return netip.Prefix{}, false
+	}
+	ip = ip.Unmap()
+	if bits != ip.BitLen() {
+		ones -= bits - ip.BitLen()
+	}
+	p := netip.PrefixFrom(ip, ones)
+	return p, p.IsValid()
+}
