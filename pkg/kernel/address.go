@@ -1,0 +1,204 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// applyAddress adds an address without IPv6 duplicate address detection, unless the plan asks for it: what IPAM gives is
+// unique, and waiting would cost a container its first seconds. With detection it waits for the verdict.
+func (n *Node) applyAddress(a plan.Address) (bool, error) {
+	s := n.side(a.Place)
+	index, err := s.indexOf(a.Link)
+	if err != nil {
+		return false, err
+	}
+	if a.Sole {
+		there, err := n.makeRoom(a, index)
+		if err != nil || there {
+			return false, err
+		}
+	}
+	err = s.addAddress(a, index)
+	if errors.Is(err, syscall.EEXIST) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (s *side) addAddress(a plan.Address, index int) error {
+	req := s.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	ip := a.Prefix.Addr()
+	msg := nl.NewIfAddrmsg(family(ip))
+	msg.Index, msg.Prefixlen, msg.Scope = uint32(index), uint8(a.Prefix.Bits()), a.Scope //nolint:gosec // small and positive
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, ip.AsSlice()))
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, ip.AsSlice()))
+	if ip.Is4() && a.Prefix.Bits() < 31 { // RFC 3021: a /31 has no broadcast address
+		req.AddData(nl.NewRtAttr(unix.IFA_BROADCAST, broadcast(a.Prefix)))
+	}
+	if a.Label != "" && ip.Is4() {
+		req.AddData(nl.NewRtAttr(unix.IFA_LABEL, nl.ZeroTerminated(a.Label)))
+	}
+	flags := uint32(0)
+	if a.Quiet {
+		flags |= unix.IFA_F_NOPREFIXROUTE
+	}
+	if ip.Is6() && !a.DAD {
+		flags |= unix.IFA_F_NODAD
+	}
+	if flags != 0 {
+		req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(flags)))
+	}
+	return send(req)
+}
+
+func broadcast(p netip.Prefix) []byte {
+	b := p.Addr().As4()
+	mask := net.CIDRMask(p.Bits(), 32)
+	for i := range b {
+		b[i] |= ^mask[i]
+	}
+	return b[:]
+}
+
+// makeRoom sees to it that an address may join an interface that is to have just one IPv4 address and no overlapping
+// IPv6 subnets: the bridge's gateway. It reports whether the address is there already.
+func (n *Node) makeRoom(a plan.Address, index int) (bool, error) {
+	others, err := n.addresses(a.Place, a.Link, family(a.Prefix.Addr()))
+	if err != nil {
+		return false, err
+	}
+	for _, o := range others {
+		if o.Prefix == a.Prefix {
+			return true, nil
+		}
+	}
+	for _, o := range others {
+		ip := o.Prefix.Addr()
+		if ip.IsLinkLocalUnicast() || (ip.Is6() && !o.Prefix.Overlaps(a.Prefix)) {
+			continue
+		}
+		if !a.Force {
+			return false, cnierr.New(cnierr.Conflict,
+				"%s has the address %s already: want %s to be its gateway address, or forceAddress to replace it",
+				a.Link, o.Prefix, a.Prefix)
+		}
+		if err := n.side(a.Place).deleteAddress(o.Prefix, index); err != nil && !missing(err) {
+			return false, fmt.Errorf("remove %s: %w", o.Prefix, err)
+		}
+	}
+	return false, nil
+}
+
+func (s *side) deleteAddress(p netip.Prefix, index int) error {
+	req := s.request(unix.RTM_DELADDR, 0)
+	msg := nl.NewIfAddrmsg(family(p.Addr()))
+	msg.Index, msg.Prefixlen = uint32(index), uint8(p.Bits()) //nolint:gosec // small and positive
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
+	return send(req)
+}
+
+func (n *Node) undoAddress(a plan.Address) error {
+	s := n.side(a.Place)
+	index, err := s.indexOf(a.Link)
+	if err != nil {
+		return err
+	}
+	return s.deleteAddress(a.Prefix, index)
+}
+
+// addresses lists the addresses of one interface.
+func (n *Node) addresses(p plan.Place, link string, fam int) ([]plan.Address, error) {
+	s := n.side(p)
+	index, err := s.indexOf(link)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.handle()
+	if err != nil {
+		return nil, err
+	}
+	list, err := h.AddrList(device(index), fam)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, err
+	}
+	var out []plan.Address
+	for _, x := range list {
+		ip, ok := netip.AddrFromSlice(x.IP)
+		if !ok {
+			continue
+		}
+		bits, _ := x.Mask.Size()
+		out = append(out, plan.Address{
+			Place: p, Link: link, Prefix: netip.PrefixFrom(ip.Unmap(), bits), Label: x.Label,
+			Scope: uint8(x.Scope), Quiet: x.Flags&unix.IFA_F_NOPREFIXROUTE != 0, State: detection(x.Flags), //nolint:gosec // a byte
+		})
+	}
+	return out, nil
+}
+
+// detection names what duplicate address detection made of an address.
+func detection(flags int) string {
+	switch {
+	case flags&unix.IFA_F_DADFAILED != 0:
+		return "dadfailed"
+	case flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0:
+		return "tentative"
+	}
+	return "ok"
+}
+
+func (n *Node) observeAddress(a plan.Address) (plan.Object, error) {
+	list, err := n.addresses(a.Place, a.Link, family(a.Prefix.Addr()))
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range list {
+		if x.Prefix == a.Prefix {
+			return x, nil
+		}
+	}
+	return nil, syscall.EADDRNOTAVAIL
+}
+
+// Settle waits until duplicate address detection is done with the container's addresses, for networks that ask for it.
+// It needs no carrier to wait for: detection ends by itself, after about two seconds at the kernel's defaults.
+func (n *Node) Settle(objects []plan.Object) error {
+	const patience, pause = 10 * time.Second, 20 * time.Millisecond
+	deadline := time.Now().Add(patience)
+	for _, o := range objects {
+		a, ok := o.(plan.Address)
+		if !ok || !a.DAD || !a.Prefix.Addr().Is6() {
+			continue
+		}
+		for {
+			got, err := n.observeAddress(a)
+			if err != nil {
+				return cnierr.Wrap(cnierr.KernelRefused, err, "wait for %s", a.Prefix)
+			}
+			state := got.(plan.Address).State
+			if state == "ok" {
+				break
+			}
+			if state == "dadfailed" || time.Now().After(deadline) {
+				return cnierr.New(cnierr.AddressTaken,
+					"duplicate address detection of %s ended as %q: another host on the link may use it", a.Prefix, state)
+			}
+			time.Sleep(pause)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// applyBridge looks first: nearly always the bridge is there. A hardware address given in the creating request counts as
+// set by the user (NET_ADDR_SET), so neither the ports nor udev change it later.
+func (n *Node) applyBridge(b plan.Bridge) (bool, error) {
+	l, err := n.host.linkByName(b.Name)
+	created := false
+	if missing(err) {
+		created, err = n.createBridge(b)
+		if err == nil {
+			l, err = n.host.linkByName(b.Name)
+		}
+	}
+	if err != nil {
+		return created, err
+	}
+	n.host.known[b.Name] = l.Attrs()
+	if err := fits(b, l); err != nil {
+		return created, err
+	}
+	return created, n.adjustBridge(b, l)
+}
+
+// createBridge reports false when another call made the bridge at the same moment.
+func (n *Node) createBridge(b plan.Bridge) (bool, error) {
+	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, b.MAC))
+	if b.MTU > 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU)))) //nolint:gosec // netconf keeps it within 16 bits
+	}
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
+	if b.VLANs {
+		info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, []byte{1})
+	}
+	req.AddData(info)
+	err := send(req)
+	switch {
+	case errors.Is(err, syscall.EEXIST):
+		return false, nil
+	case errors.Is(err, syscall.EOPNOTSUPP) && b.VLANs:
+		return false, noVLANs(err)
+	case errors.Is(err, syscall.EOPNOTSUPP):
+		return false, cnierr.Wrap(cnierr.FeatureMissing, err, "this kernel has no bridges: want CONFIG_BRIDGE")
+	case err != nil:
+		return false, fmt.Errorf("create the bridge: %w", err)
+	}
+	alias := n.host.request(unix.RTM_NEWLINK, 0)
+	alias.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	alias.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
+	alias.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
+	if err := send(alias); err != nil {
+		return true, fmt.Errorf("write the bridge's alias: %w", err)
+	}
+	return true, nil
+}
+
+func noVLANs(err error) error {
+	return cnierr.Wrap(cnierr.FeatureMissing, err,
+		"vlan: bridges of this kernel do not filter VLANs: want a kernel with CONFIG_BRIDGE_VLAN_FILTERING")
+}
+
+// fits refuses an interface that cannot serve as the bridge.
+func fits(b plan.Bridge, l netlink.Link) error {
+	if l.Type() != "bridge" {
+		return cnierr.New(cnierr.Conflict, "bridge: %q is an interface of kind %q: want a bridge, or a free name", b.Name, l.Type())
+	}
+	if mtu := l.Attrs().MTU; b.MTU > mtu {
+		return cnierr.New(cnierr.Conflict, "mtu: %d is more than the %d of bridge %q: want at most that", b.MTU, mtu, b.Name)
+	}
+	return nil
+}
+
+// adjustBridge changes of an existing bridge only what the plan insists on and others do not mind.
+func (n *Node) adjustBridge(b plan.Bridge, l netlink.Link) error {
+	br, ok := l.(*netlink.Bridge)
+	if b.VLANs && ok && (br.VlanFiltering == nil || !*br.VlanFiltering) {
+		if err := n.filterVLANs(l.Attrs().Index); err != nil {
+			return err
+		}
+	}
+	up, promisc := l.Attrs().Flags&net.FlagUp != 0, l.Attrs().RawFlags&unix.IFF_PROMISC != 0
+	if up && (promisc || !b.Promisc) {
+		return nil
+	}
+	req := n.host.request(unix.RTM_NEWLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(l.Attrs().Index) //nolint:gosec // an index fits 31 bits
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	if b.Promisc {
+		msg.Flags |= unix.IFF_PROMISC
+		msg.Change |= unix.IFF_PROMISC
+	}
+	req.AddData(msg)
+	return send(req)
+}
+
+func (n *Node) filterVLANs(index int) error {
+	req := n.host.request(unix.RTM_NEWLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	req.AddData(msg)
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
+	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, []byte{1})
+	req.AddData(info)
+	err := send(req)
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		return noVLANs(err)
+	}
+	return err
+}
+
+// observeBridge shows a larger MTU than wanted as the wanted one: a bridge must carry the network's packets, and may
+// carry larger ones of others.
+func (n *Node) observeBridge(b plan.Bridge) (plan.Object, error) {
+	l, err := n.host.linkByName(b.Name)
+	if err != nil {
+		return nil, err
+	}
+	a := l.Attrs()
+	got := plan.Bridge{
+		Name: b.Name, Kind: l.Type(), MTU: a.MTU, MAC: a.HardwareAddr, Alias: a.Alias,
+		Up: a.Flags&net.FlagUp != 0, Promisc: a.RawFlags&unix.IFF_PROMISC != 0,
+	}
+	if got.MTU > b.MTU && b.MTU > 0 {
+		got.MTU = b.MTU
+	}
+	if br, ok := l.(*netlink.Bridge); ok {
+		got.VLANs = br.VlanFiltering != nil && *br.VlanFiltering
+	}
+	return got, nil
+}
+
+// undoBridge removes a bridge nobody else uses: one that another call has joined meanwhile stays.
+func (n *Node) undoBridge(b plan.Bridge) error {
+	l, err := n.host.linkByName(b.Name)
+	if err != nil {
+		return err
+	}
+	links, err := n.dumpLinks()
+	if err != nil {
+		return err
+	}
+	for _, port := range links {
+		if port.Attrs().MasterIndex == l.Attrs().Index {
+			return nil
+		}
+	}
+	return n.host.deleteLink(b.Name)
+}
+
+// applyVLANInterface makes the bridge a member of the VLAN and puts an 802.1Q interface on it.
+func (n *Node) applyVLANInterface(v plan.VLANInterface) (bool, error) {
+	if _, err := n.host.linkByName(v.Name); !missing(err) {
+		return false, err
+	}
+	parent, err := n.host.indexOf(v.Bridge)
+	if err != nil {
+		return false, err
+	}
+	h, err := n.host.handle()
+	if err != nil {
+		return false, err
+	}
+	if err := h.BridgeVlanAdd(device(parent), v.VLAN, false, false, true, false); err != nil {
+		return false, fmt.Errorf("make bridge %s a member of VLAN %d: %w", v.Bridge, v.VLAN, err)
+	}
+	link := &netlink.Vlan{
+		LinkAttrs: netlink.LinkAttrs{Name: v.Name, ParentIndex: parent, Flags: net.FlagUp, TxQLen: -1}, VlanId: int(v.VLAN),
+	}
+	switch err := h.LinkAdd(link); {
+	case errors.Is(err, syscall.EEXIST):
+		return false, nil
+	case errors.Is(err, syscall.EOPNOTSUPP):
+		return false, cnierr.Wrap(cnierr.FeatureMissing, err,
+			"vlan: this kernel has no VLAN interfaces, which isGateway needs on VLAN %d: want CONFIG_VLAN_8021Q", v.VLAN)
+	case err != nil:
+		return false, err
+	}
+	return true, nil
+}
+
+func (n *Node) observeVLANInterface(v plan.VLANInterface) (plan.Object, error) {
+	l, err := n.host.linkByName(v.Name)
+	if err != nil {
+		return nil, err
+	}
+	got := plan.VLANInterface{Name: v.Name, Up: l.Attrs().Flags&net.FlagUp != 0}
+	if vlan, ok := l.(*netlink.Vlan); ok {
+		got.VLAN = uint16(vlan.VlanId) //nolint:gosec // twelve bits
+	}
+	if parent, err := n.host.indexOf(v.Bridge); err == nil && parent == l.Attrs().ParentIndex {
+		got.Bridge = v.Bridge
+	}
+	return got, nil
+}
+
+func (n *Node) undoVLANInterface(v plan.VLANInterface) error { return n.host.deleteLink(v.Name) }

@@ -1,0 +1,123 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// side is one network namespace as the plugin talks to it. Requests go through a socket that stays bound to the
+// namespace and answers with the kernel's own words (extended acks). The library's handle, which looks more up than an
+// ADD can afford, is opened only by those who observe.
+type side struct {
+	space   netns.NsHandle // netns.None(): the namespace of the calling thread
+	sockets map[int]*nl.SocketHandle
+	library *netlink.Handle
+	known   map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
+}
+
+func dial(space netns.NsHandle) (*side, error) {
+	socket, err := nl.GetNetlinkSocketAt(space, netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open a rtnetlink socket: %w", err)
+	}
+	_ = socket.SetExtAck(true) // a kernel that cannot still answers with an errno
+	return &side{
+		space:   space,
+		sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}},
+		known:   map[string]*netlink.LinkAttrs{},
+	}, nil
+}
+
+func (s *side) close() {
+	s.sockets[unix.NETLINK_ROUTE].Close()
+	if s.library != nil {
+		s.library.Close()
+	}
+}
+
+// handle is the library's view of the namespace, for looking.
+func (s *side) handle() (*netlink.Handle, error) {
+	if s.library == nil {
+		h, err := netlink.NewHandleAt(s.space, unix.NETLINK_ROUTE)
+		if err != nil {
+			return nil, fmt.Errorf("open a rtnetlink socket: %w", err)
+		}
+		s.library = h
+	}
+	return s.library, nil
+}
+
+// request begins a message whose answer is an acknowledgement, or an error.
+func (s *side) request(kind, flags int) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
+	req.Sockets = s.sockets
+	return req
+}
+
+func send(req *nl.NetlinkRequest) error {
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+// indexOf finds an interface by its name, once.
+func (s *side) indexOf(name string) (int, error) {
+	if known, ok := s.known[name]; ok {
+		return known.Index, nil
+	}
+	l, err := s.linkByName(name)
+	if err != nil {
+		return 0, err
+	}
+	s.known[name] = l.Attrs()
+	return l.Attrs().Index, nil
+}
+
+// skipStats is RTEXT_FILTER_SKIP_STATS of include/uapi/linux/rtnetlink.h.
+const skipStats = 1 << 3
+
+// linkByName finds an interface by its name or an alternative name, in O(1): the kernel hashes both. It leaves out the
+// counters, which the kernel would have to add up over all processors.
+func (s *side) linkByName(name string) (netlink.Link, error) {
+	req := s.request(unix.RTM_GETLINK, 0)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
+	kind := unix.IFLA_IFNAME
+	if len(name) >= unix.IFNAMSIZ {
+		kind = unix.IFLA_ALT_IFNAME
+	}
+	req.AddData(nl.NewRtAttr(kind, nl.ZeroTerminated(name)))
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil {
+		return nil, fmt.Errorf("look up interface %s: %w", name, err)
+	}
+	if len(answers) == 0 {
+		return nil, fmt.Errorf("look up interface %s: %w", name, syscall.ENODEV)
+	}
+	return netlink.LinkDeserialize(nil, answers[0])
+}
+
+// device is an interface as the library takes it.
+func device(index int) netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
+}
+
+// missing reports whether an error says that the thing asked for is not there.
+func missing(err error) bool {
+	var noLink netlink.LinkNotFoundError
+	return errors.As(err, &noLink) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ESRCH) ||
+		errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}

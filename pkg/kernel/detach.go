@@ -1,0 +1,121 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// Detach removes the host end of an attachment, found by the name that only this attachment can have. An interface of
+// that name that says it belongs to something else stays. One that says nothing is of an ADD that was killed before it
+// could write the alias.
+func (n *Node) Detach(owner lease.Owner) error {
+	name := owner.HostName()
+	l, err := n.host.linkByName(name)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return cnierr.Wrap(cnierr.KernelRefused, err, "look for the host end")
+	}
+	if alias := l.Attrs().Alias; l.Type() != "veth" || (alias != "" && !lease.Owns(alias, owner.Network)) {
+		return nil
+	}
+	if err := n.host.deleteLink(name); err != nil && !missing(err) {
+		return cnierr.Wrap(cnierr.KernelRefused, err, "remove interface %s", name)
+	}
+	return nil
+}
+
+// Attached is a host end that the plugin made.
+type Attached struct {
+	Name  string // the interface's
+	Alias string // whose it is; empty when its ADD was killed before it could say
+}
+
+// String names the host end and whose it is.
+func (a Attached) String() string { return fmt.Sprintf("%s (%s)", a.Name, a.Alias) }
+
+// Attachments lists the host ends of a network, by their aliases. It walks all interfaces: for GC only.
+func (n *Node) Attachments(network string) ([]Attached, error) {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return nil, err
+	}
+	var found []Attached
+	for _, l := range links {
+		if a := l.Attrs(); l.Type() == "veth" && lease.Owns(a.Alias, network) {
+			found = append(found, Attached{Name: a.Name, Alias: a.Alias})
+		}
+	}
+	return found, nil
+}
+
+// Remove deletes a host end.
+func (n *Node) Remove(a Attached) error {
+	if err := n.host.deleteLink(a.Name); err != nil && !missing(err) {
+		return err
+	}
+	return nil
+}
+
+// Retire removes what a network without attachments has left on the host: the bridge it made, if nothing is a port of
+// it, and routed mode's gateway, if no host end of any network needs it.
+func (n *Node) Retire(network string) error {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, l := range links {
+		if l.Type() == "bridge" && l.Attrs().Alias == lease.NetworkAlias(network) {
+			failed = append(failed, n.retireBridge(l, links))
+		}
+	}
+	if !anyHostEnd(links) {
+		failed = append(failed, n.retireGateway())
+	}
+	return errors.Join(failed...)
+}
+
+// retireBridge takes the interfaces on top of the bridge, those of its VLANs, along.
+func (n *Node) retireBridge(bridge netlink.Link, links []netlink.Link) error {
+	for _, l := range links {
+		if l.Attrs().MasterIndex == bridge.Attrs().Index {
+			return nil
+		}
+	}
+	name := bridge.Attrs().Name
+	if err := n.host.deleteLink(name); err != nil && !missing(err) {
+		return fmt.Errorf("remove bridge %s: %w", name, err)
+	}
+	return nil
+}
+
+// anyHostEnd reports whether an interface carries an alias of this plugin, of whatever network.
+func anyHostEnd(links []netlink.Link) bool {
+	for _, l := range links {
+		if owner, ok := lease.ParseOwner(l.Attrs().Alias); ok && l.Type() == "veth" && owner.IfName != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) retireGateway() error {
+	list, err := n.addresses(plan.Host, "lo", family(plan.RoutedGateway4))
+	if err != nil {
+		return fmt.Errorf("list the addresses of lo: %w", err)
+	}
+	for _, a := range list {
+		if a.Label == plan.GatewayLabel {
+			return n.Undo(a)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// Claimant takes addresses for one host end. The kernel keeps names and alternative names of interfaces unique within a
+// namespace, under the RTNL lock: a claim is atomic across processes, and dies with the interface.
+type Claimant struct {
+	node    *Node
+	network string
+	index   int
+}
+
+// Claimant returns the one who claims for the host end of a pair that was applied.
+func (n *Node) Claimant(network, hostEnd string) (*Claimant, error) {
+	index, err := n.host.indexOf(hostEnd)
+	if err != nil {
+		return nil, cnierr.Wrap(cnierr.KernelRefused, err, "claim addresses on %s", hostEnd)
+	}
+	return &Claimant{node: n, network: network, index: index}, nil
+}
+
+// Cursor is where the search for a free address begins. The kernel never gives an index out twice while it is up, so
+// successive attachments begin at successive addresses, and one that was given back rests for a whole round.
+func (c *Claimant) Cursor() uint64 { return uint64(c.index) } //nolint:gosec // an index is positive
+
+// Claim takes an address and reports false when somebody holds it. The bare IPv4 address becomes a second name where it
+// is free, so that "tcpdump -i 10.88.0.5" works; it is a convenience and no lease.
+func (c *Claimant) Claim(a netip.Addr) (bool, error) {
+	err := c.node.host.addAltName(c.index, lease.Name(c.network, a))
+	if errors.Is(err, syscall.EEXIST) {
+		return false, nil
+	}
+	if err != nil {
+		return false, cnierr.Wrap(cnierr.KernelRefused, err, "lease %s", a)
+	}
+	if plain, ok := lease.Plain(a); ok {
+		if err := c.node.host.addAltName(c.index, plain); err != nil && !errors.Is(err, syscall.EEXIST) {
+			return false, cnierr.Wrap(cnierr.KernelRefused, err, "name the interface %s", plain)
+		}
+	}
+	return true, nil
+}
+
+// Taken lists the leases of the network by walking all interfaces. It is what a search does once trying names has
+// failed some tens of times.
+func (c *Claimant) Taken() (map[netip.Addr]struct{}, error) { return c.node.Taken(c.network) }
+
+// Holder says who holds an address.
+func (c *Claimant) Holder(a netip.Addr) string { return c.node.Holder(c.network, a) }
+
+// Holder says in words who holds an address of a network, or "" when nobody does.
+func (n *Node) Holder(network string, a netip.Addr) string {
+	l, err := n.host.linkByName(lease.Name(network, a))
+	if err != nil {
+		return ""
+	}
+	if owner, ok := lease.ParseOwner(l.Attrs().Alias); ok {
+		return owner.String()
+	}
+	return "interface " + l.Attrs().Name
+}
+
+// Free reports whether nobody holds an address.
+func (n *Node) Free(network string, a netip.Addr) (bool, error) {
+	_, err := n.host.linkByName(lease.Name(network, a))
+	if missing(err) {
+		return true, nil
+	}
+	return false, cnierr.Wrap(cnierr.KernelRefused, err, "look up the lease of %s", a)
+}
+
+// Taken lists the leases of a network. It walks all interfaces.
+func (n *Node) Taken(network string) (map[netip.Addr]struct{}, error) {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return nil, err
+	}
+	taken := map[netip.Addr]struct{}{}
+	for _, l := range links {
+		for _, name := range l.Attrs().AltNames {
+			if a, ok := lease.Parse(name, network); ok {
+				taken[a] = struct{}{}
+			}
+		}
+	}
+	return taken, nil
+}
+
+// addAltName is `ip link property add altname` (RTM_NEWLINKPROP, Linux 5.5).
+func (s *side) addAltName(index int, name string) error {
+	req := s.request(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	req.AddData(msg)
+	list := nl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
+	list.AddRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name))
+	req.AddData(list)
+	return send(req)
+}
+
+// applyLease takes a lease back that a host end has lost.
+func (n *Node) applyLease(l plan.Lease) (bool, error) {
+	index, err := n.host.indexOf(l.Link)
+	if err != nil {
+		return false, err
+	}
+	err = n.host.addAltName(index, l.Name)
+	if !errors.Is(err, syscall.EEXIST) {
+		return err == nil, err
+	}
+	holder, err := n.host.linkByName(l.Name)
+	if err != nil {
+		return false, err
+	}
+	if holder.Attrs().Index != index {
+		return false, cnierr.New(cnierr.AddressTaken, "%s is held by interface %s", l.Name, holder.Attrs().Name)
+	}
+	return false, nil
+}
+
+func (n *Node) observeLease(l plan.Lease) (plan.Object, error) {
+	holder, err := n.host.linkByName(l.Name)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Lease{Link: holder.Attrs().Name, Name: l.Name}, nil
+}
+
+// dumpLinks repeats a dump that the kernel marked as interrupted: interfaces came or went meanwhile, and some may be
+// missing from the answer (NLM_F_DUMP_INTR).
+func (n *Node) dumpLinks() ([]netlink.Link, error) {
+	const tries = 10
+	h, err := n.host.handle()
+	if err != nil {
+		return nil, cnierr.Wrap(cnierr.KernelRefused, err, "list the interfaces")
+	}
+	var links []netlink.Link
+	for range tries {
+		links, err = h.LinkList()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	return links, cnierr.Wrap(cnierr.KernelRefused, err, "list the interfaces")
+}

@@ -1,0 +1,143 @@
+// Package kernel is where a plan meets the kernel: it applies, observes and undoes one object at a time, each kind in a
+// file of its own. No other package speaks rtnetlink or opens a network namespace.
+package kernel
+
+import (
+	"errors"
+	"net"
+	"os"
+	"runtime"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// Node is the machine as one call of the plugin sees it: the namespace the plugin runs in and, once entered, the
+// container's. Each has one rtnetlink socket that stays bound to its namespace, so nothing enters and leaves for a
+// request. A Node belongs to one goroutine.
+type Node struct {
+	host      *side
+	container *side
+	netns     ns.NetNS
+}
+
+// Open connects to the namespace of the calling thread.
+func Open() (*Node, error) {
+	host, err := dial(netns.None())
+	if err != nil {
+		return nil, cnierr.Wrap(cnierr.KernelRefused, err, "reach the host's network namespace")
+	}
+	return &Node{host: host}, nil
+}
+
+// Enter opens the container's network namespace at a path. It fails with UnknownContainer when there is nothing at the
+// path, and with InvalidNetNS when it is no network namespace or the host's own.
+func (n *Node) Enter(path string) error {
+	space, err := openNamespace(path)
+	if err != nil {
+		return err
+	}
+	container, err := dial(netns.NsHandle(space.Fd())) //nolint:gosec // a descriptor fits an int
+	if err != nil {
+		_ = space.Close()
+		return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
+	}
+	n.netns, n.container = space, container
+	return nil
+}
+
+// Close releases the sockets and the namespace.
+func (n *Node) Close() {
+	n.host.close()
+	if n.container != nil {
+		n.container.close()
+		_ = n.netns.Close()
+	}
+}
+
+func openNamespace(path string) (ns.NetNS, error) {
+	space, err := ns.GetNS(path)
+	if err != nil {
+		var gone ns.NSPathNotExistErr
+		if errors.As(err, &gone) {
+			return nil, cnierr.Wrap(cnierr.UnknownContainer, err, "CNI_NETNS: %q does not exist", path)
+		}
+		return nil, cnierr.Wrap(cnierr.InvalidNetNS, err, "CNI_NETNS: %q is not a network namespace", path)
+	}
+	own, err := isOwn(space)
+	if err == nil && own && !overridden() {
+		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", path)
+	}
+	if err != nil {
+		_ = space.Close()
+		return nil, err
+	}
+	return space, nil
+}
+
+// overridden reports whether the caller insists on the host's own namespace, as the CNI library lets it.
+func overridden() bool {
+	v := os.Getenv("CNI_NETNS_OVERRIDE")
+	return v == "1" || v == "true" || v == "TRUE" || v == "True"
+}
+
+// isOwn compares namespaces by device and inode, which is what makes two of them the same (namespaces(7)).
+func isOwn(space ns.NetNS) (bool, error) {
+	var mine, theirs unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &mine); err != nil {
+		return false, cnierr.Wrap(cnierr.IOFailure, err, "look at the plugin's own network namespace")
+	}
+	if err := unix.Fstat(int(space.Fd()), &theirs); err != nil { //nolint:gosec // a descriptor fits an int
+		return false, cnierr.Wrap(cnierr.IOFailure, err, "look at %s", space.Path())
+	}
+	return mine.Dev == theirs.Dev && mine.Ino == theirs.Ino, nil
+}
+
+// inside runs fn on a thread that is in the container's namespace, for what only a thread's own view shows: /proc/sys.
+// If the thread cannot return it stays locked, so that it ends with its goroutine and no other ever runs on it.
+func (n *Node) inside(fn func() error) error {
+	runtime.LockOSThread()
+	home, err := ns.GetCurrentNS()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return cnierr.Wrap(cnierr.KernelRefused, err, "remember the host's network namespace")
+	}
+	defer home.Close()
+	if err := n.netns.Set(); err != nil {
+		runtime.UnlockOSThread()
+		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.Path())
+	}
+	result := fn()
+	if err := home.Set(); err != nil {
+		return errors.Join(result, cnierr.Wrap(cnierr.KernelRefused, err, "return from %s", n.netns.Path()))
+	}
+	runtime.UnlockOSThread()
+	return result
+}
+
+// in runs fn with the view of a place.
+func (n *Node) in(p plan.Place, fn func() error) error {
+	if p == plan.Host {
+		return fn()
+	}
+	return n.inside(fn)
+}
+
+func (n *Node) side(p plan.Place) *side {
+	if p == plan.Host {
+		return n.host
+	}
+	return n.container
+}
+
+// Seen returns the hardware address and the MTU of a host interface that Apply met, without asking again.
+func (n *Node) Seen(name string) (net.HardwareAddr, int) {
+	if l, ok := n.host.known[name]; ok {
+		return l.HardwareAddr, l.MTU
+	}
+	return nil, 0
+}

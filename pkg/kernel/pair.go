@@ -1,0 +1,162 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// applyPair creates both ends with one request. The peer is born in the container's namespace under its final name:
+// moving an interface costs the kernel an rcu_barrier under the RTNL lock, and here nothing is moved or renamed.
+// Both names are unique in their namespaces, so two calls for one attachment cannot both succeed.
+func (n *Node) applyPair(p plan.Pair) (bool, error) {
+	master := 0
+	if p.Master != "" {
+		index, err := n.host.indexOf(p.Master)
+		if err != nil {
+			return false, err
+		}
+		master = index
+	}
+	if err := n.createPair(p, master); err != nil {
+		delete(n.host.known, p.Master) // it may have been replaced since it was looked up
+		return false, n.explainPair(p, err)
+	}
+	req := n.host.request(unix.RTM_NEWLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(n.host.known[p.Host].Index) //nolint:gosec // an index fits 31 bits
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
+	if err := send(req); err != nil {
+		return true, fmt.Errorf("write the alias: %w", err)
+	}
+	return true, nil
+}
+
+// createPair asks the kernel to echo what it made, which gives both indexes without another request.
+func (n *Node) createPair(p plan.Pair, master int) error {
+	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Host)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, p.MAC))
+	if master > 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master)))) //nolint:gosec // an index is positive
+	}
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
+	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Peer))
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(n.netns.Fd()))) //nolint:gosec // a descriptor fits
+	if p.MTU > 0 {
+		mtu := nl.Uint32Attr(uint32(p.MTU)) //nolint:gosec // netconf keeps it within 16 bits
+		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, mtu))
+		peer.AddRtAttr(unix.IFLA_MTU, mtu)
+	}
+	req.AddData(info)
+	echo, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil {
+		return err
+	}
+	if len(echo) > 0 {
+		made, err := netlink.LinkDeserialize(nil, echo[0])
+		if err != nil {
+			return fmt.Errorf("read the kernel's echo: %w", err)
+		}
+		n.host.known[p.Host] = made.Attrs()
+		n.container.known[p.Peer] = &netlink.LinkAttrs{Name: p.Peer, Index: made.Attrs().ParentIndex, MTU: made.Attrs().MTU}
+		return nil
+	}
+	_, err = n.host.indexOf(p.Host)
+	return err
+}
+
+// explainPair finds out which of the two names an EEXIST is about. The kernel makes the peer first.
+func (n *Node) explainPair(p plan.Pair, err error) error {
+	if !errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("create the veth pair: %w", err)
+	}
+	if l, err := n.host.linkByName(p.Host); err == nil {
+		return cnierr.New(cnierr.AttachmentExists,
+			"this attachment exists already: interface %s belongs to %q: want a DEL before another ADD", p.Host, l.Attrs().Alias)
+	}
+	return cnierr.New(cnierr.InterfaceExists,
+		"CNI_IFNAME: an interface %q is already in %s: want a name that is free", p.Peer, n.netns.Path())
+}
+
+func (n *Node) observePair(p plan.Pair) (plan.Object, error) {
+	l, err := n.host.linkByName(p.Host)
+	if err != nil {
+		return nil, err
+	}
+	a := l.Attrs()
+	got := plan.Pair{Host: p.Host, MAC: a.HardwareAddr, MTU: a.MTU, Alias: a.Alias, Up: a.Flags&net.FlagUp != 0}
+	host, err := n.host.handle()
+	if err != nil {
+		return nil, err
+	}
+	if a.MasterIndex != 0 {
+		if br, err := host.LinkByIndex(a.MasterIndex); err == nil {
+			got.Master = br.Attrs().Name
+		}
+	}
+	inner, err := n.container.handle()
+	if err != nil {
+		return nil, err
+	}
+	// IFLA_LINK of a veth is its peer's index; the peer must point back.
+	if peer, err := inner.LinkByIndex(a.ParentIndex); err == nil && peer.Attrs().ParentIndex == a.Index {
+		got.Peer = peer.Attrs().Name
+	}
+	return got, nil
+}
+
+// undoPair removes the pair, and with it everything that lives on either end.
+func (n *Node) undoPair(p plan.Pair) error { return n.host.deleteLink(p.Host) }
+
+// deleteLink removes an interface by its name in one request.
+func (s *side) deleteLink(name string) error {
+	delete(s.known, name)
+	req := s.request(unix.RTM_DELLINK, 0)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	return send(req)
+}
+
+// applyInterface gives the container's end its address and brings it up, in one request.
+func (n *Node) applyInterface(i plan.Interface) (bool, error) {
+	index, err := n.container.indexOf(i.Name)
+	if err != nil {
+		return false, err
+	}
+	req := n.container.request(unix.RTM_NEWLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	if i.Up {
+		msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	}
+	req.AddData(msg)
+	if i.MAC != nil {
+		req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, i.MAC))
+	}
+	return true, send(req)
+}
+
+func (n *Node) observeInterface(i plan.Interface) (plan.Object, error) {
+	l, err := n.container.linkByName(i.Name)
+	if err != nil {
+		return nil, err
+	}
+	a := l.Attrs()
+	return plan.Interface{Name: i.Name, MAC: a.HardwareAddr, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}, nil
+}

@@ -1,0 +1,45 @@
+package kernel
+
+import (
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// ProbeBridge reports whether the kernel makes bridges, and bridges that filter VLANs when vlans is set. It fails with
+// FeatureMissing. A bridge of that name that is there already is the proof. Otherwise the kernel is asked to make one in
+// a namespace that is thrown away at once: it says what it can do by doing it only.
+func (n *Node) ProbeBridge(name string, vlans bool) error {
+	if l, err := n.host.linkByName(name); err == nil {
+		br, ok := l.(*netlink.Bridge)
+		if ok && (!vlans || br.VlanFiltering != nil) {
+			return nil
+		}
+		if !ok {
+			return fits(plan.Bridge{Name: name}, l)
+		}
+	}
+	answer := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends here, and its namespace with it
+		answer <- probeBridge(vlans)
+	}()
+	return <-answer
+}
+
+func probeBridge(vlans bool) error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return cnierr.Wrap(cnierr.KernelRefused, err, "make a network namespace to try bridges in")
+	}
+	scratch, err := Open()
+	if err != nil {
+		return err
+	}
+	defer scratch.Close()
+	_, err = scratch.Apply(plan.Bridge{Name: "probe", Kind: "bridge", Up: true, VLANs: vlans, MAC: []byte{2, 0, 0, 0, 0, 1}})
+	return err
+}

@@ -1,0 +1,170 @@
+package kernel
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// applyRoute adds a route and never replaces one. On the host's side a route to the same destination would belong to
+// somebody else: EEXIST is an error there. In the container the kernel may have made the very route with the address.
+func (n *Node) applyRoute(r plan.Route) (bool, error) {
+	s := n.side(r.Place)
+	index, err := s.indexOf(r.Link)
+	if err != nil {
+		return false, err
+	}
+	if r.SrcIfNone.IsValid() && !r.Src.IsValid() && !s.hasSource(r.Dst.Addr()) {
+		r.Src = r.SrcIfNone
+	}
+	err = send(s.routeRequest(r, index))
+	return err == nil, err
+}
+
+func (s *side) routeRequest(r plan.Route, index int) *nl.NetlinkRequest {
+	req := s.request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	msg := nl.NewRtMsg()
+	msg.Family = uint8(family(r.Dst.Addr())) //nolint:gosec // AF_INET or AF_INET6
+	msg.Dst_len = uint8(r.Dst.Bits())        //nolint:gosec // at most 128
+	msg.Protocol, msg.Scope = unix.RTPROT_BOOT, routeScope(r)
+	req.AddData(msg)
+	attr := func(kind int, value []byte) { req.AddData(nl.NewRtAttr(kind, value)) }
+	if r.Dst.Bits() > 0 {
+		attr(unix.RTA_DST, r.Dst.Addr().AsSlice())
+	}
+	if r.Via.IsValid() {
+		attr(unix.RTA_GATEWAY, r.Via.AsSlice())
+	}
+	if r.OnLink && r.Via.IsValid() {
+		msg.Flags |= unix.RTNH_F_ONLINK
+	}
+	if r.Src.IsValid() {
+		attr(unix.RTA_PREFSRC, r.Src.AsSlice())
+	}
+	if r.Metric > 0 {
+		attr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric))) //nolint:gosec // netconf keeps it positive
+	}
+	if r.Table > 0 {
+		msg.Table = unix.RT_TABLE_UNSPEC
+		attr(unix.RTA_TABLE, nl.Uint32Attr(uint32(r.Table))) //nolint:gosec // netconf keeps it positive
+	}
+	metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
+	if r.MTU > 0 {
+		metrics.AddRtAttr(unix.RTAX_MTU, nl.Uint32Attr(uint32(r.MTU))) //nolint:gosec // netconf keeps it positive
+	}
+	if r.AdvMSS > 0 {
+		metrics.AddRtAttr(unix.RTAX_ADVMSS, nl.Uint32Attr(uint32(r.AdvMSS))) //nolint:gosec // netconf keeps it positive
+	}
+	if r.MTU > 0 || r.AdvMSS > 0 {
+		req.AddData(metrics)
+	}
+	attr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))) //nolint:gosec // an index is positive
+	return req
+}
+
+// routeScope is what ip-route(8) would choose: link for what is directly connected, universe for what has a gateway.
+// IPv6 has no scopes and ignores it.
+func routeScope(r plan.Route) uint8 {
+	if r.Scope != nil {
+		return *r.Scope
+	}
+	if r.Via.IsValid() {
+		return unix.RT_SCOPE_UNIVERSE
+	}
+	return unix.RT_SCOPE_LINK
+}
+
+// hasSource reports whether the host would find a source address of its own for packets to a. One that has a default
+// route has one. Naming it in each route would do harm: the kernel drops routes whose source address goes away.
+func (s *side) hasSource(a netip.Addr) bool {
+	req := s.request(unix.RTM_GETROUTE, 0)
+	msg := &nl.RtMsg{}
+	msg.Family = uint8(family(a))   //nolint:gosec // AF_INET or AF_INET6
+	msg.Dst_len = uint8(a.BitLen()) //nolint:gosec // at most 128
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.RTA_DST, a.AsSlice()))
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+	if err != nil {
+		return false
+	}
+	for _, m := range answers {
+		found := false
+		walk(m[unix.SizeofRtMsg:], unix.RTA_PREFSRC, func([]byte) { found = true })
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) observeRoute(r plan.Route) (plan.Object, error) {
+	s := n.side(r.Place)
+	h, err := s.handle()
+	if err != nil {
+		return nil, err
+	}
+	table := r.Table
+	if table == 0 {
+		table = unix.RT_TABLE_MAIN
+	}
+	list, err := h.RouteListFiltered(family(r.Dst.Addr()), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, err
+	}
+	for _, x := range list {
+		if got := seenRoute(r, x); got.ID() == r.ID() {
+			if l, err := h.LinkByIndex(x.LinkIndex); err == nil {
+				got.Link = l.Attrs().Name
+			}
+			return got, nil
+		}
+	}
+	return nil, syscall.ESRCH
+}
+
+// seenRoute is a route of the kernel in the plan's terms. A metric that was not asked for is the kernel's own: 1024 in
+// IPv6, where a route cannot have none.
+func seenRoute(want plan.Route, x netlink.Route) plan.Route {
+	got := plan.Route{
+		Place: want.Place, Dst: seenPrefix(want.Dst, x.Dst), Table: want.Table,
+		Metric: x.Priority, MTU: x.MTU, AdvMSS: x.AdvMSS,
+	}
+	if want.Metric == 0 && want.Dst.Addr().Is6() && x.Priority == defaultMetric6 {
+		got.Metric = 0
+	}
+	if want.Scope != nil {
+		scope := uint8(x.Scope) //nolint:gosec // a byte
+		if want.Dst.Addr().Is6() {
+			scope = *want.Scope // IPv6 has no scopes
+		}
+		got.Scope = &scope
+	}
+	if via, ok := netip.AddrFromSlice(x.Gw); ok {
+		got.Via = via.Unmap()
+	}
+	if src, ok := netip.AddrFromSlice(x.Src); ok {
+		got.Src = src.Unmap()
+	}
+	return got
+}
+
+const defaultMetric6 = 1024 // IP6_RT_PRIO_USER
+
+func seenPrefix(want netip.Prefix, dst *net.IPNet) netip.Prefix {
+	if dst == nil {
+		if want.Addr().Is4() {
+			return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		}
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	ip, _ := netip.AddrFromSlice(dst.IP)
+	bits, _ := dst.Mask.Size()
+	return netip.PrefixFrom(ip.Unmap(), bits)
+}

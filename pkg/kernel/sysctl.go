@@ -1,0 +1,59 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// sysctls is where the kernel shows its settings; what lies below net/ follows the network namespace of the thread
+// that opens it (proc_net.c).
+const sysctls = "/proc/sys"
+
+// applySysctl reads first and writes only what differs: many are right already, and some writes take the RTNL lock.
+func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
+	err = n.in(s.Place, func() error {
+		path := filepath.Join(sysctls, s.Key)
+		now, err := readSetting(path)
+		if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if now == s.Value {
+			return nil
+		}
+		created = true
+		if err := os.WriteFile(path, []byte(s.Value), 0); err != nil {
+			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
+		}
+		return nil
+	})
+	return created, err
+}
+
+func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
+	err = n.in(s.Place, func() error {
+		now, err := readSetting(filepath.Join(sysctls, s.Key))
+		if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
+			now, err = s.Value, nil
+		}
+		got = plan.Sysctl{Place: s.Place, Key: s.Key, Value: now}
+		return err
+	})
+	return got, err
+}
+
+// Setting reads a sysctl of the host.
+func (n *Node) Setting(key string) (string, error) { return readSetting(filepath.Join(sysctls, key)) }
+
+func readSetting(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	return strings.TrimSpace(string(b)), err
+}
