@@ -1,0 +1,127 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+	"github.com/veth-cni/veth/pkg/result"
+)
+
+// Add attaches a container to a network. When it fails it has undone everything it did.
+func Add(ctx context.Context, cfg *netconf.Config) (*current.Result, error) {
+	dns, err := ipam.ResolvConf(cfg.IPAM.ResolvConf)
+	if err != nil {
+		return nil, err
+	}
+	m, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer m.close()
+	if err := m.node.Enter(cfg.Attachment.Netns); err != nil {
+		return nil, err
+	}
+	a := adding{machine: m, cfg: cfg}
+	r, err := a.run(ctx, dns)
+	if err != nil {
+		return nil, errors.Join(err, a.rollback(ctx))
+	}
+	return r, nil
+}
+
+// adding is an ADD under way.
+type adding struct {
+	*machine
+	cfg       *netconf.Config
+	delegated bool // the IPAM plugin's ADD has succeeded
+}
+
+func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error) {
+	if err := a.wire(); err != nil {
+		return nil, err
+	}
+	addrs, err := a.addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if a.cfg.IPAM.Builtin() {
+		addrs.DNS = dns
+	}
+	p := plan.Build(a.cfg, addrs)
+	for _, part := range [][]plan.Object{p.Inside, p.Outside, p.Shared} {
+		if err := a.apply(part...); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.node.Settle(p.Inside); err != nil {
+		return nil, err
+	}
+	return result.Build(a.cfg, p, addrs, a.facts(p)), nil
+}
+
+// wire makes the pair and what it hangs on. A bridge can vanish between the look and the use of it, when the call that
+// had made it fails and takes it back: then it is made anew.
+func (a *adding) wire() error {
+	const tries = 5
+	p := plan.Wire(a.cfg)
+	var err error
+	for range tries {
+		if err = a.apply(p.Base...); err != nil {
+			return err
+		}
+		if err = a.apply(p.Pair); !errors.Is(err, syscall.ENODEV) || len(a.made) > 0 {
+			return err
+		}
+	}
+	return err
+}
+
+func (a *adding) addresses(ctx context.Context) (plan.Addresses, error) {
+	switch {
+	case a.cfg.IPAM.Builtin():
+		claimant, err := a.node.Claimant(a.cfg.Network, plan.Owner(a.cfg).HostName())
+		if err != nil {
+			return plan.Addresses{}, err
+		}
+		return ipam.Lease(a.cfg, claimant)
+	case a.cfg.IPAM.Delegated():
+		addrs, err := ipam.NewDelegate(a.cfg).Add(ctx)
+		a.delegated = err == nil
+		return gateways(a.cfg, addrs), err
+	}
+	return plan.Addresses{}, nil // layer 2 only
+}
+
+// gateways completes what an address manager may leave out when the host is to be the gateway.
+func gateways(cfg *netconf.Config, addrs plan.Addresses) plan.Addresses {
+	if cfg.Mode == netconf.Bridged && cfg.Bridge.Gateway {
+		return addrs.WithGateways()
+	}
+	return addrs
+}
+
+func (a *adding) facts(p plan.Plan) result.Facts {
+	var f result.Facts
+	_, f.MTU = a.node.Seen(p.Pair.Host)
+	if a.cfg.Mode == netconf.Bridged {
+		f.BridgeMAC, f.BridgeMTU = a.node.Seen(a.cfg.Bridge.Name)
+	}
+	return f
+}
+
+// rollback gives the address back only once the interface that had it is gone.
+func (a *adding) rollback(ctx context.Context) error {
+	err := a.undo()
+	if a.delegated {
+		err = errors.Join(err, ipam.NewDelegate(a.cfg).Del(ctx))
+	}
+	return cnierr.Wrap(cnierr.CleanupFailed, err, "undo the failed ADD")
+}

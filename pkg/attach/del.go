@@ -1,0 +1,47 @@
+package attach
+
+import (
+	"context"
+	"errors"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+	"github.com/veth-cni/veth/pkg/result"
+)
+
+// Del detaches a container. It needs nothing but the attachment's identity: no namespace, no earlier result. It
+// succeeds when there is nothing left to do, and goes on after a failure. The delegate's address is released last,
+// when no interface has it any more.
+func Del(ctx context.Context, cfg *netconf.Config) error {
+	m, err := open()
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	failed := []error{m.node.Detach(plan.Owner(cfg)), m.unmask(cfg)}
+	if cfg.IPAM.Delegated() {
+		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
+	}
+	return cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "DEL")
+}
+
+// unmask takes back the masquerading of single addresses, which an IPAM plugin may give instead of one of a subnet.
+// Subnets are the network's: they stay until GC finds the network empty.
+func (m *machine) unmask(cfg *netconf.Config) error {
+	if !cfg.IPMasq || cfg.Prev == nil || !cfg.IPAM.Delegated() {
+		return nil
+	}
+	addrs, err := result.Addresses(cfg.Prev, -1)
+	if err != nil {
+		return nil //nolint:nilerr // DEL does what it can with what it gets
+	}
+	var failed []error
+	for _, a := range addrs.List {
+		if a.Prefix.IsSingleIP() {
+			failed = append(failed, m.firewall.Undo(plan.Masquerade{Subnet: a.Prefix, Network: cfg.Network}))
+		}
+	}
+	return errors.Join(failed...)
+}

@@ -1,0 +1,72 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/kernel"
+	"github.com/veth-cni/veth/pkg/lease"
+	"github.com/veth-cni/veth/pkg/netconf"
+)
+
+// GC removes the attachments of the network that the runtime no longer lists, and, once the network has none, what it
+// shared. Without a list nothing tells a live attachment from a forgotten one: then only the latter is done, and log
+// says so. It goes on after a failure and reports them all.
+func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
+	m, err := open()
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	there, err := m.node.Attachments(cfg.Network)
+	if err != nil {
+		return err
+	}
+	if !cfg.ValidGiven {
+		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: every attachment that exists is kept")
+	}
+	kept, err := m.collect(cfg, there)
+	failed := []error{err}
+	if kept == 0 {
+		failed = append(failed, m.node.Retire(cfg.Network), m.retireMasquerade(cfg.Network))
+	}
+	if cfg.IPAM.Delegated() {
+		failed = append(failed, ipam.NewDelegate(cfg).GC(ctx))
+	}
+	return cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "GC")
+}
+
+// collect removes the forgotten attachments and counts those that stay. The name of a host end is a function of its
+// attachment, so names are all there is to compare.
+func (m *machine) collect(cfg *netconf.Config, there []kernel.Attached) (int, error) {
+	valid := map[string]bool{}
+	for _, a := range cfg.Valid {
+		valid[lease.HostName(cfg.Network, a.ContainerID, a.IfName)] = true
+	}
+	kept := 0
+	var failed []error
+	for _, x := range there {
+		if !cfg.ValidGiven || valid[x.Name] {
+			kept++
+			continue
+		}
+		if err := m.node.Remove(x); err != nil {
+			kept++
+			failed = append(failed, fmt.Errorf("%s: %w", x, err))
+		}
+	}
+	return kept, errors.Join(failed...)
+}
+
+func (m *machine) retireMasquerade(network string) error {
+	subnets, err := m.firewall.List(network)
+	failed := []error{err}
+	for _, s := range subnets {
+		failed = append(failed, m.firewall.Undo(s))
+	}
+	return errors.Join(failed...)
+}

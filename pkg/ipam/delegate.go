@@ -1,0 +1,85 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/containernetworking/cni/pkg/invoke"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+	"github.com/veth-cni/veth/pkg/result"
+)
+
+// Delegate runs another IPAM plugin, found through CNI_PATH, with the configuration this plugin was given (CNI spec
+// 1.1.0, section 4 "Plugin Delegation"). It runs in the host's namespace and inherits the CNI_* variables.
+type Delegate struct {
+	name   string
+	config []byte
+}
+
+// NewDelegate returns the delegate that a configuration names.
+func NewDelegate(cfg *netconf.Config) Delegate {
+	return Delegate{name: cfg.IPAM.Type, config: cfg.Raw}
+}
+
+// Add runs the plugin's ADD. When that fails, or gives nothing that can be used, it runs DEL before it returns, as the
+// specification demands.
+func (d Delegate) Add(ctx context.Context) (plan.Addresses, error) {
+	addrs, err := d.add(ctx)
+	if err == nil && len(addrs.List) == 0 {
+		err = cnierr.New(cnierr.DelegateFailed, "ipam.type: %q gave no address", d.name)
+	}
+	if err != nil {
+		return plan.Addresses{}, errors.Join(err, d.Del(ctx))
+	}
+	return addrs, nil
+}
+
+func (d Delegate) add(ctx context.Context) (plan.Addresses, error) {
+	raw, err := invoke.DelegateAdd(ctx, d.name, d.config, nil)
+	if err != nil {
+		return plan.Addresses{}, d.failed("ADD", err)
+	}
+	r, err := current.NewResultFromResult(raw)
+	if err != nil {
+		return plan.Addresses{}, d.failed("ADD", err)
+	}
+	return result.Addresses(r, -1)
+}
+
+// Check runs the plugin's CHECK.
+func (d Delegate) Check(ctx context.Context) error {
+	return d.failed("CHECK", invoke.DelegateCheck(ctx, d.name, d.config, nil))
+}
+
+// Del runs the plugin's DEL.
+func (d Delegate) Del(ctx context.Context) error {
+	return d.failed("DEL", invoke.DelegateDel(ctx, d.name, d.config, nil))
+}
+
+// GC runs the plugin's GC.
+func (d Delegate) GC(ctx context.Context) error {
+	return d.failed("GC", invoke.DelegateGC(ctx, d.name, d.config, nil))
+}
+
+// Status fails with NotAvailable when the plugin is missing, and with the plugin's own words when it is not ready.
+func (d Delegate) Status(ctx context.Context) error {
+	if err := d.find(); err != nil {
+		return cnierr.New(cnierr.NotAvailable, "%s", err)
+	}
+	return d.failed("STATUS", invoke.DelegateStatus(ctx, d.name, d.config, nil))
+}
+
+// find looks for the plugin's binary.
+func (d Delegate) find() error {
+	_, err := invoke.FindInPath(d.name, splitPath(os.Getenv("CNI_PATH")))
+	return err
+}
+
+func (d Delegate) failed(verb string, err error) error {
+	return cnierr.Wrap(cnierr.DelegateFailed, err, "%s of IPAM plugin %q", verb, d.name)
+}

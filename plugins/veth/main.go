@@ -1,0 +1,165 @@
+// Command veth is a CNI plugin: a container runtime executes it with CNI_COMMAND and a network configuration on standard
+// input. It also answers to configurations of type "bridge" and "ptp" when it is installed under those names.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	specversion "github.com/containernetworking/cni/pkg/version"
+
+	"github.com/veth-cni/veth/pkg/attach"
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/netconf"
+)
+
+// version is set by the linker.
+var version = "development"
+
+// The main goroutine stays on the main thread: a network namespace is a property of a thread.
+func init() { runtime.LockOSThread() }
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	input, err := prepare()
+	if err != nil {
+		return fail("", cnierr.Of(err, cnierr.IOFailure))
+	}
+	asked := askedVersion(input)
+	if os.Getenv("CNI_COMMAND") == "VERSION" {
+		return answerVersion(asked)
+	}
+	funcs := skel.CNIFuncs{Add: add, Check: check, Del: del, GC: gc, Status: status}
+	if e := skel.PluginMainFuncsWithError(funcs, specversion.All, "CNI plugin veth "+version); e != nil {
+		return fail(asked, e)
+	}
+	return 0
+}
+
+// prepare reads standard input ahead of the library, because the version asked for belongs into every error and into the
+// answer to VERSION, and puts it back. It also fills in CNI_PATH, which the specification lets a runtime leave out and
+// the library demands: the directory this plugin is in.
+func prepare() ([]byte, error) {
+	if os.Getenv("CNI_COMMAND") == "" {
+		return nil, nil
+	}
+	if os.Getenv("CNI_PATH") == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find the plugin's own directory for CNI_PATH: %w", err)
+		}
+		if err := os.Setenv("CNI_PATH", filepath.Dir(self)); err != nil {
+			return nil, fmt.Errorf("set CNI_PATH: %w", err)
+		}
+	}
+	input, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration from standard input: %w", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("hand the configuration on: %w", err)
+	}
+	go func() {
+		_, _ = io.Copy(w, bytes.NewReader(input)) // fails only if nobody reads, who then reports it
+		_ = w.Close()
+	}()
+	os.Stdin = r
+	return input, nil
+}
+
+func askedVersion(input []byte) string {
+	var conf struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	_ = json.Unmarshal(input, &conf) // whoever needs more than the version reports what is wrong
+	return conf.CNIVersion
+}
+
+func answerVersion(asked string) int {
+	if asked == "" {
+		asked = specversion.Current()
+	}
+	answer := struct {
+		CNIVersion string   `json:"cniVersion"`
+		Supported  []string `json:"supportedVersions"`
+	}{asked, specversion.All.SupportedVersions()}
+	if err := json.NewEncoder(os.Stdout).Encode(answer); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// fail prints an error as CNI spec 1.1.0, section "Error", wants it: on standard output, with the version asked for.
+func fail(asked string, e *types.Error) int {
+	if asked == "" {
+		asked = specversion.Current()
+	}
+	out := json.NewEncoder(os.Stdout)
+	out.SetIndent("", "    ")
+	out.SetEscapeHTML(false)
+	_ = out.Encode(struct { // there is no other place to complain
+		CNIVersion string `json:"cniVersion"`
+		*types.Error
+	}{asked, e})
+	return 1
+}
+
+func request(args *skel.CmdArgs) netconf.Request {
+	return netconf.Request{
+		ContainerID: args.ContainerID, Netns: args.Netns, IfName: args.IfName, Args: args.Args, Config: args.StdinData,
+	}
+}
+
+func add(args *skel.CmdArgs) error {
+	cfg, err := netconf.Parse(request(args))
+	if err != nil {
+		return coded(err)
+	}
+	r, err := attach.Add(context.Background(), cfg)
+	if err != nil {
+		return coded(err)
+	}
+	return coded(types.PrintResult(r, cfg.CNIVersion))
+}
+
+func check(args *skel.CmdArgs) error {
+	cfg, err := netconf.Parse(request(args))
+	if err != nil {
+		return coded(err)
+	}
+	return coded(attach.Check(context.Background(), cfg))
+}
+
+func del(args *skel.CmdArgs) error {
+	return coded(attach.Del(context.Background(), netconf.ParseLenient(request(args))))
+}
+
+func gc(args *skel.CmdArgs) error {
+	return coded(attach.GC(context.Background(), netconf.ParseLenient(request(args)), os.Stderr))
+}
+
+func status(args *skel.CmdArgs) error {
+	cfg, err := netconf.Parse(request(args))
+	if err != nil {
+		return coded(err)
+	}
+	return coded(attach.Status(context.Background(), cfg))
+}
+
+// coded gives an error without a code the specification's catch-all for the plugin's own failures.
+func coded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return cnierr.Of(err, types.ErrInternal)
+}
