@@ -1,0 +1,377 @@
+package netconf
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
+)
+
+// addresses fills IPAM. Only the built-in's keys are ours to check: the configuration is handed to a delegate as it is.
+func (p *parser) addresses() error {
+	kind, err := p.ipamType()
+	if err != nil {
+		return err
+	}
+	p.config.IPAM.Type = kind
+	if p.config.IPAM.Delegated() {
+		return nil
+	}
+	var raw rawIPAM
+	if err := (decoder{}).decode("ipam", p.raw.IPAM, &raw); err != nil {
+		return err
+	}
+	if kind == "" {
+		if !reflect.ValueOf(raw).IsZero() {
+			return missing("ipam.type", `"veth", the name of another IPAM plugin, or an empty ipam for layer 2 alone`)
+		}
+		return nil
+	}
+	return p.builtin(raw)
+}
+
+// ipamType returns the IPAM plugin to use, empty for none. It is looked up in the directories of CNI_PATH, out of which
+// no name may lead.
+func (p *parser) ipamType() (string, error) {
+	var raw rawIPAMType
+	if err := (decoder{anyKey: true}).decode("ipam", p.raw.IPAM, &raw); err != nil {
+		return "", err
+	}
+	if strings.ContainsAny(raw.Type, "/\x00") || raw.Type == "." || raw.Type == ".." {
+		return "", cnierr.Key(cnierr.InvalidConfig, "ipam.type", raw.Type, "the plain file name of a plugin")
+	}
+	return raw.Type, nil
+}
+
+func (p *parser) builtin(raw rawIPAM) error {
+	ipam := &p.config.IPAM
+	ipam.ResolvConf = raw.ResolvConf
+	if err := p.pool(raw); err != nil {
+		return err
+	}
+	for i, r := range raw.Routes {
+		route, err := r.parse(index("ipam.routes", i))
+		if err != nil {
+			return err
+		}
+		ipam.Routes = append(ipam.Routes, route)
+	}
+	return p.requested()
+}
+
+// placedSet is a range set and the key it came from.
+type placedSet struct {
+	path   string
+	ranges []placedRange
+}
+
+type placedRange struct {
+	path string
+	rawRange
+}
+
+// pool gathers the ranges in host-local's order: what the runtime gives first, the flat range before the others.
+func (p *parser) pool(raw rawIPAM) error {
+	var fromRuntime [][]rawRange
+	err := decoder{anyKey: true}.decode("runtimeConfig.ipRanges", p.raw.RuntimeConfig.IPRanges, &fromRuntime)
+	if err != nil {
+		return err
+	}
+	sets := placed("runtimeConfig.ipRanges", fromRuntime)
+	if raw.rawRange != (rawRange{}) {
+		sets = append(sets, placedSet{"ipam", []placedRange{{"ipam", raw.rawRange}}})
+	}
+	sets = append(sets, placed("ipam.ranges", raw.Ranges)...)
+	if len(sets) == 0 {
+		return missing("ipam.ranges", `at least one range set for the built-in IPAM, such as [[{"subnet": "10.88.0.0/16"}]]`)
+	}
+	pool := &p.config.IPAM.Pool
+	for _, s := range sets {
+		set, err := s.parse()
+		if err != nil {
+			return err
+		}
+		pool.Sets = append(pool.Sets, set)
+	}
+	for i, s := range raw.Exclude {
+		prefix, err := parseExclude(index("ipam.exclude", i), s)
+		if err != nil {
+			return err
+		}
+		pool.Exclude = append(pool.Exclude, prefix)
+	}
+	if err := pool.Validate(); err != nil {
+		return cnierr.Wrap(cnierr.InvalidConfig, err, "%s", origins(sets))
+	}
+	return p.oneOfEachFamily()
+}
+
+func placed(path string, sets [][]rawRange) []placedSet {
+	var out []placedSet
+	for i, set := range sets {
+		s := placedSet{path: index(path, i)}
+		for j, r := range set {
+			s.ranges = append(s.ranges, placedRange{index(s.path, j), r})
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// origins names the keys that make up a pool, for what is wrong with it as a whole. Range sets count in this order.
+func origins(sets []placedSet) string {
+	var keys []string
+	for _, s := range sets {
+		key, _, _ := strings.Cut(s.path, "[")
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return strings.Join(keys, " and ")
+}
+
+func (s placedSet) parse() (lease.Set, error) {
+	if len(s.ranges) == 0 {
+		return nil, missing(s.path, "at least one range in the set")
+	}
+	var set lease.Set
+	for _, raw := range s.ranges {
+		r, err := raw.parse()
+		if err != nil {
+			return nil, err
+		}
+		set = append(set, r)
+	}
+	return set, nil
+}
+
+func (r placedRange) parse() (lease.Range, error) {
+	if r.Subnet == "" {
+		return lease.Range{}, missing(r.path+".subnet", wantPrefix)
+	}
+	subnet, err := parsePrefix(r.Subnet)
+	if err != nil {
+		return lease.Range{}, cnierr.Key(cnierr.InvalidConfig, r.path+".subnet", r.Subnet, wantPrefix)
+	}
+	var first, last, gateway netip.Addr
+	for _, part := range []struct {
+		key, text string
+		addr      *netip.Addr
+	}{
+		{"rangeStart", r.RangeStart, &first},
+		{"rangeEnd", r.RangeEnd, &last},
+		{"gateway", r.Gateway, &gateway},
+	} {
+		if part.text == "" {
+			continue
+		}
+		if *part.addr, err = parseAddr(part.text); err != nil {
+			return lease.Range{}, cnierr.Key(cnierr.InvalidConfig, join(r.path, part.key), part.text, wantAddr)
+		}
+	}
+	out, err := lease.NewRange(subnet, first, last, gateway)
+	return out, cnierr.Wrap(cnierr.InvalidConfig, err, "%s", r.path)
+}
+
+func parseExclude(path, s string) (netip.Prefix, error) {
+	const want = `a subnet such as "10.88.3.0/24" or an address such as "10.88.0.9"`
+	if addr, err := parseAddr(s); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := parsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, cnierr.Key(cnierr.InvalidConfig, path, s, want)
+	}
+	return prefix, masked(path, prefix)
+}
+
+// oneOfEachFamily holds for results before 0.3.0, which have room for one address of a family and no more.
+func (p *parser) oneOfEachFamily() error {
+	if v := p.config.CNIVersion; v != "0.1.0" && v != "0.2.0" {
+		return nil
+	}
+	var count [2]int
+	for _, set := range p.config.IPAM.Pool.Sets {
+		family := 0
+		if set[0].Subnet.Addr().Is6() {
+			family = 1
+		}
+		if count[family]++; count[family] > 1 {
+			return cnierr.New(cnierr.InvalidConfig, "ipam.ranges: more than one range set of a family, "+
+				"of which a result of cniVersion %s has no room for the addresses; want at least 0.3.0",
+				p.config.CNIVersion)
+		}
+	}
+	return nil
+}
+
+func (r rawRoute) parse(path string) (Route, error) {
+	route := Route{MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority, Table: r.Table, Scope: r.Scope}
+	if r.Dst == "" {
+		return route, missing(path+".dst", wantPrefix)
+	}
+	var err error
+	if route.Dst, err = parsePrefix(r.Dst); err != nil {
+		return route, cnierr.Key(cnierr.InvalidConfig, path+".dst", r.Dst, wantPrefix)
+	}
+	if err := masked(path+".dst", route.Dst); err != nil {
+		return route, err
+	}
+	if r.GW != "" {
+		route.Via, err = parseAddr(r.GW)
+		switch {
+		case err != nil || route.Via.IsUnspecified() || route.Via.IsMulticast():
+			return route, cnierr.Key(cnierr.InvalidConfig, path+".gw", r.GW, "the address of a router")
+		case route.Via.Is4() != route.Dst.Addr().Is4():
+			return route, cnierr.Key(cnierr.InvalidConfig, path+".gw", r.GW, "an address of dst's family, "+r.Dst)
+		}
+	}
+	return route, r.checkNumbers(path)
+}
+
+// checkNumbers holds the numbers to the widths rtnetlink(7) gives them.
+func (r rawRoute) checkNumbers(path string) error {
+	scope := 0
+	if r.Scope != nil {
+		scope = *r.Scope
+	}
+	for _, n := range []struct {
+		key        string
+		value, max int
+		want       string
+	}{
+		{"mtu", r.MTU, maxMTU, "0 to 65535 bytes"},
+		{"advmss", r.AdvMSS, maxMTU, "0 to 65535 bytes"},
+		{"priority", r.Priority, math.MaxUint32, "0 to 4294967295"},
+		{"table", r.Table, math.MaxUint32, "0 to 4294967295"},
+		{"scope", scope, math.MaxUint8, "0 to 255, as in rtnetlink(7)"},
+	} {
+		if n.value < 0 || n.value > n.max {
+			return cnierr.Key(cnierr.InvalidConfig, join(path, n.key), n.value, n.want)
+		}
+	}
+	return nil
+}
+
+// placedAddr is a requested address, and the key or variable that asked for it.
+type placedAddr struct {
+	path string
+	addr netip.Addr
+}
+
+// requested gathers the addresses asked for. Some runtimes ask for one address in several ways at once, so an address
+// that a later source repeats is the same request; within one list it is a mistake.
+func (p *parser) requested() error {
+	asked, err := p.asked()
+	if err != nil {
+		return err
+	}
+	pool := p.config.IPAM.Pool
+	holder := map[int]placedAddr{} // by range set
+	for _, a := range asked {
+		if err := pool.Usable(a.addr); err != nil {
+			return cnierr.Wrap(cnierr.AddressTaken, err, "%s", a.path)
+		}
+		set := pool.SetOf(a.addr)
+		switch other, taken := holder[set]; {
+		case taken && other.addr == a.addr && source(other.path) == source(a.path):
+			return cnierr.New(cnierr.InvalidConfig, "%s: asks for %s again, as %s does", a.path, a.addr, other.path)
+		case taken && other.addr != a.addr:
+			return cnierr.New(cnierr.InvalidConfig, "%s: %s and %s of %s are of the same range set, "+
+				"which gives an attachment one address", a.path, a.addr, other.addr, other.path)
+		case taken:
+			continue
+		}
+		holder[set] = a
+		p.config.IPAM.Requested = append(p.config.IPAM.Requested, a.addr)
+	}
+	return nil
+}
+
+// asked lists the requests in host-local's order. Unlike there, CNI_ARGS counts for nothing where args.cni.ips is
+// present (CONVENTIONS.md of the CNI project).
+func (p *parser) asked() ([]placedAddr, error) {
+	type placedText struct{ path, text string }
+	var texts []placedText
+	args := p.raw.Args.CNI.IPs
+	if p.args.IP != "" && absent(args) {
+		texts = append(texts, placedText{"CNI_ARGS IP", p.args.IP})
+	}
+	for _, list := range []struct {
+		path string
+		raw  json.RawMessage
+	}{{"args.cni.ips", args}, {"runtimeConfig.ips", p.raw.RuntimeConfig.IPs}} {
+		var ips []string
+		if err := (decoder{}).decode(list.path, list.raw, &ips); err != nil {
+			return nil, err
+		}
+		for i, s := range ips {
+			texts = append(texts, placedText{index(list.path, i), s})
+		}
+	}
+	var out []placedAddr
+	for _, t := range texts {
+		addr, err := parseAddr(t.text)
+		if err != nil { // host-local's form, whose prefix length the range decides
+			var prefix netip.Prefix
+			prefix, err = netip.ParsePrefix(t.text)
+			addr = prefix.Addr().Unmap()
+		}
+		if err != nil {
+			return nil, cnierr.Key(codeOf(t.path), t.path, t.text, wantAddr)
+		}
+		out = append(out, placedAddr{t.path, addr})
+	}
+	return out, nil
+}
+
+// source is a path without its index.
+func source(path string) string {
+	list, _, _ := strings.Cut(path, "[")
+	return list
+}
+
+const (
+	wantPrefix = `a subnet such as "10.88.0.0/16" or "2001:db8::/64"`
+	wantAddr   = `an address such as "10.88.0.9" or "2001:db8::9"`
+)
+
+var errNotPlain = errors.New("neither IPv4 nor IPv6 without a zone")
+
+// parseAddr reads an address. IPv4 in IPv6 form becomes IPv4; a zone, which names an interface, has no meaning here.
+func parseAddr(s string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(s)
+	if err != nil || addr.Zone() != "" {
+		return netip.Addr{}, errNotPlain
+	}
+	return addr.Unmap(), nil
+}
+
+// parsePrefix reads a prefix, without masking it. IPv4 in IPv6 form (::ffff:0:0/96) becomes IPv4.
+func parsePrefix(s string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, errNotPlain
+	}
+	if addr := prefix.Addr(); addr.Is4In6() {
+		prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
+	}
+	if !prefix.IsValid() { // shorter than /96: it reaches beyond IPv4
+		return netip.Prefix{}, errNotPlain
+	}
+	return prefix, nil
+}
+
+// masked refuses host bits: whoever wrote them meant either the one address or another network.
+func masked(path string, prefix netip.Prefix) error {
+	if prefix == prefix.Masked() {
+		return nil
+	}
+	return cnierr.Key(cnierr.InvalidConfig, path, prefix.String(), prefix.Masked().String()+", without host bits")
+}

@@ -1,0 +1,101 @@
+package netconf
+
+import (
+	"encoding/json"
+
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// The raw structs mirror the JSON, one field a key. Their tags are the list of known keys: decoder reads it from them.
+// The tag keys:"any" marks an object whose other keys belong to somebody else. A json.RawMessage is decoded later, once
+// it is known whose it is; null in it counts as absent, as everywhere.
+
+type rawConfig struct {
+	CNIVersion    string                     `json:"cniVersion"`
+	Name          string                     `json:"name"`
+	Type          string                     `json:"type"`
+	Capabilities  map[string]json.RawMessage `json:"capabilities"`
+	Args          rawArgs                    `json:"args" keys:"any"`
+	RuntimeConfig rawRuntime                 `json:"runtimeConfig" keys:"any"`
+	IPAM          json.RawMessage            `json:"ipam"`
+	DNS           types.DNS                  `json:"dns"`
+	PrevResult    map[string]any             `json:"prevResult"`
+
+	Valid       json.RawMessage `json:"cni.dev/valid-attachments"`
+	Attachments json.RawMessage `json:"cni.dev/attachments"` // a slip in the specification; libcni sends both
+
+	MTU                       int     `json:"mtu"`
+	IPMasq                    bool    `json:"ipMasq"`
+	IPMasqBackend             *string `json:"ipMasqBackend"`
+	IsDefaultGateway          *bool   `json:"isDefaultGateway"`
+	EnableDAD                 bool    `json:"enabledad"`
+	DisableContainerInterface bool    `json:"disableContainerInterface"`
+
+	Bridge              string     `json:"bridge"`
+	IsGateway           bool       `json:"isGateway"`
+	ForceAddress        bool       `json:"forceAddress"`
+	HairpinMode         bool       `json:"hairpinMode"`
+	PromiscMode         bool       `json:"promiscMode"`
+	MACSpoofChk         bool       `json:"macspoofchk"`
+	PortIsolation       bool       `json:"portIsolation"`
+	VLAN                int        `json:"vlan"`
+	VLANTrunk           []rawTrunk `json:"vlanTrunk"`
+	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
+}
+
+type rawTrunk struct {
+	MinID *int `json:"minID"`
+	MaxID *int `json:"maxID"`
+	ID    *int `json:"id"`
+}
+
+type rawArgs struct {
+	CNI struct {
+		MAC string          `json:"mac"`
+		IPs json.RawMessage `json:"ips"`
+	} `json:"cni"`
+}
+
+type rawRuntime struct {
+	MAC      string          `json:"mac"`
+	IPs      json.RawMessage `json:"ips"`
+	IPRanges json.RawMessage `json:"ipRanges"`
+}
+
+type rawAttachment struct {
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+}
+
+// rawIPAMType is all that is read of an ipam object before it is known whose it is.
+type rawIPAMType struct {
+	Type string `json:"type"`
+}
+
+// rawIPAM is the built-in IPAM's object: host-local's keys and exclude.
+type rawIPAM struct {
+	rawIPAMType
+	rawRange                // host-local's older, flat form of a single range
+	Ranges     [][]rawRange `json:"ranges"`
+	Exclude    []string     `json:"exclude"`
+	Routes     []rawRoute   `json:"routes"`
+	ResolvConf string       `json:"resolvConf"`
+	DataDir    string       `json:"dataDir"` // host-local's state; the kernel holds ours
+}
+
+type rawRange struct {
+	Subnet     string `json:"subnet"`
+	RangeStart string `json:"rangeStart"`
+	RangeEnd   string `json:"rangeEnd"`
+	Gateway    string `json:"gateway"`
+}
+
+type rawRoute struct {
+	Dst      string `json:"dst"`
+	GW       string `json:"gw"`
+	MTU      int    `json:"mtu"`
+	AdvMSS   int    `json:"advmss"`
+	Priority int    `json:"priority"`
+	Table    int    `json:"table"`
+	Scope    *int   `json:"scope"`
+}

@@ -1,0 +1,94 @@
+package netconf
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	libversion "github.com/containernetworking/cni/pkg/version"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+)
+
+// previous converts prevResult. The library takes results on trust; whoever reads Prev may follow every pointer and
+// index in it.
+func (p *parser) previous() error {
+	if p.raw.PrevResult == nil {
+		return nil
+	}
+	prev, err := convertResult(p.config.CNIVersion, p.raw.PrevResult)
+	if err != nil {
+		return cnierr.Wrap(cnierr.DecodingFailure, err, "prevResult: not a result of cniVersion %s", p.config.CNIVersion)
+	}
+	p.config.Prev = prev
+	return nil
+}
+
+func convertResult(version string, raw map[string]any) (*current.Result, error) {
+	if holdsNull(raw) {
+		return nil, errors.New("a list in it holds null")
+	}
+	conf := types.PluginConf{CNIVersion: version, RawPrevResult: raw}
+	if err := libversion.ParsePrevResult(&conf); err != nil {
+		return nil, err
+	}
+	result, err := current.NewResultFromResult(conf.PrevResult)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range result.IPs {
+		if len(ip.Address.IP) == 0 {
+			return nil, errors.New("an entry of ips has no address")
+		}
+		if ip.Interface != nil && (*ip.Interface < 0 || *ip.Interface >= len(result.Interfaces)) {
+			return nil, errors.New("the address " + ip.Address.String() + " is on an interface that is not listed")
+		}
+	}
+	for _, route := range result.Routes {
+		if len(route.Dst.IP) == 0 {
+			return nil, errors.New("an entry of routes has no dst")
+		}
+	}
+	return result, nil
+}
+
+// holdsNull reports whether any list in decoded JSON has a null element: the library makes nil pointers of them, and
+// follows some itself.
+func holdsNull(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, member := range v {
+			if holdsNull(member) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, func(e any) bool { return e == nil || holdsNull(e) })
+	}
+	return false
+}
+
+// attachments reads the list that GC keeps. libcni sends it under two names; the older counts only without the newer.
+func (p *parser) attachments() error {
+	path, raw := "cni.dev/valid-attachments", p.raw.Valid
+	if raw == nil {
+		path, raw = "cni.dev/attachments", p.raw.Attachments
+	}
+	if absent(raw) {
+		return nil
+	}
+	var list []rawAttachment
+	if err := (decoder{anyKey: true}).decode(path, raw, &list); err != nil {
+		return err
+	}
+	valid := make([]Attachment, len(list))
+	for i, a := range list {
+		if a.ContainerID == "" || a.IfName == "" {
+			return missing(index(path, i), "containerID and ifname")
+		}
+		valid[i] = Attachment{ContainerID: a.ContainerID, IfName: a.IfName}
+	}
+	p.config.Valid, p.config.ValidGiven = valid, true
+	return nil
+}
