@@ -1,0 +1,45 @@
+// Package firewall is the nftables part of a plan. It speaks to the kernel over netlink; it runs no nft program and
+// needs none on the node.
+//
+// # What it keeps
+//
+// Everything lives in one table, "inet veth": one name to list, one to delete, and nothing of anyone else's beside it.
+// The table is inet, so one chain serves both address families. Its chains do not grow: a packet passes one rule per
+// address family whatever the number of networks and containers. What there is per network is an element of an
+// interval set, found in O(log n), and the element's comment names the owner, so that `nft list table inet veth`
+// answers "whose is this?" and cleaning up is a set difference. Nothing is kept per container.
+//
+// The table is described once, in skeleton; look reads what the kernel has of it, state.defects tells the difference
+// and state.repair makes the messages that remove it. The table is the plugin's own: a rule that someone else puts into
+// one of its chains is reported by Missing and removed by the next Apply. Rules of your own belong into a table of your
+// own.
+//
+// # What is not masqueraded
+//
+// Packets to another pod subnet keep their source. So do packets that no router would forward: multicast, the limited
+// broadcast address and, in IPv6, link-local addresses. They reach the chain nevertheless, from the host itself and,
+// with br_netfilter, from one bridge port to another, where a translated source would break discovery protocols. IPv4
+// link-local addresses are masqueraded: clouds put their metadata service there, behind the host.
+//
+// # What concurrent calls see
+//
+// The kernel commits a batch of nftables messages as a whole or not at all, and packets see the ruleset from before or
+// from after. Each batch here names the ruleset generation (NFNL_BATCH_GENID) that its decision was made on; when
+// anyone has committed since, the kernel answers ERESTART before it looks at the batch, and the decision is made anew.
+// So what was looked at is what gets changed: of 16 processes that find no table one creates it, and the others look
+// again and find theirs made or add only an element; a table is deleted only while it is still without elements.
+//
+// # Subnets that overlap
+//
+// Intervals of a set may not overlap. A subnet that an element covers already, its own or a wider one of any network,
+// counts as present: a packet cannot tell the difference. Should the network that owns that element go first, the
+// element goes with it, CHECK says so, and the next ADD puts the subnet back. A subnet that contains smaller ones of
+// its own network (an operator has widened it) takes their place in one transaction. One that contains or cuts an
+// element of another network is refused: the two networks would hand out the same addresses.
+//
+// # Why not all of github.com/google/nftables
+//
+// Its expressions are used to write and compare rules. Its connection (v0.3.0) is not: readers drop the errno,
+// expressions it does not know are left out of a rule that is read, interrupted dumps go unnoticed, batches carry no
+// generation, and a batch refused as a whole leaves acknowledgements in a lasting socket.
+package firewall

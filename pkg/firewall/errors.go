@@ -1,0 +1,43 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+)
+
+// explain makes a sentence of what came of a message: FeatureMissing when the kernel does not know what the message
+// asks for, KernelRefused otherwise. The errno stays for errors.Is.
+func explain(m message, err error) error {
+	if op := (*netlink.OpError)(nil); errors.As(err, &op) { // its text repeats what is said here
+		err = op.Err
+		if op.Message != "" {
+			err = fmt.Errorf("%w (%s)", op.Err, op.Message)
+		}
+	}
+	switch {
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
+		return cnierr.Wrap(cnierr.KernelRefused, err,
+			"nftables table inet %s: may not %s: the plugin needs CAP_NET_ADMIN in the host's network namespace",
+			tableName, m.what)
+	case m.needs != "" && m.unknown(err):
+		return cnierr.Wrap(cnierr.FeatureMissing, err,
+			"nftables table inet %s: this kernel cannot %s: ipMasq needs %s", tableName, m.what, m.needs)
+	}
+	return cnierr.Wrap(cnierr.KernelRefused, err, "nftables table inet %s: cannot %s", tableName, m.what)
+}
+
+// unknown reports whether the kernel refused because it does not have what the message is about: sockets of a protocol,
+// a family of tables, a type of chain or of expression (ENOENT), or nf_tables itself, which is EINVAL to a reader.
+func (m message) unknown(err error) bool {
+	for _, errno := range []error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.ENOENT} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return m.needs == needsTables && errors.Is(err, unix.EINVAL)
+}

@@ -1,0 +1,81 @@
+package firewall
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+)
+
+// Firewall is the plugin's nftables table in one network namespace. It belongs to one goroutine.
+type Firewall struct {
+	conn conn
+}
+
+// Open returns the table of the calling thread's network namespace. It costs nothing: the socket is opened at the first
+// use, in the namespace the thread is in then, and stays open until Close.
+func Open() *Firewall { return &Firewall{} }
+
+// Close releases the socket.
+func (f *Firewall) Close() { f.conn.close() }
+
+// Probe reports whether the kernel can do what Apply asks of it, by rehearsing whatever of the table is missing: the
+// kernel reads all the messages and throws them away (from Linux 5.12 it validates them too, as for nft --check).
+// It fails with FeatureMissing, naming the kernel option, or with KernelRefused.
+func (f *Firewall) Probe() error {
+	return f.transact(nil, f.conn.rehearse, func(s *state) ([]message, error) {
+		if len(s.defects()) == 0 {
+			return nil, nil
+		}
+		return s.repair(), nil
+	})
+}
+
+// observe looks at the table and at the elements of the named sets.
+func (f *Firewall) observe(sets ...string) (s *state, err error) {
+	err = retry(func() error {
+		s, err = f.conn.look(sets)
+		return err
+	})
+	return s, err
+}
+
+// transact observes and lets decide say what to change, then sends that for the generation that was observed. When
+// anyone has changed the ruleset meanwhile it starts over, so decide may run several times. No messages, no change.
+func (f *Firewall) transact(sets []string, send sender, decide func(*state) ([]message, error)) error {
+	return retry(func() error {
+		s, err := f.conn.look(sets)
+		if err != nil {
+			return err
+		}
+		msgs, err := decide(s)
+		if err != nil || len(msgs) == 0 {
+			return err
+		}
+		return send(s.generation, msgs)
+	})
+}
+
+type sender func(generation uint32, msgs []message) error
+
+// patience is how often something is tried that others interrupt by changing the ruleset. Each interruption means that
+// somebody got something done: calls of this plugin wait for one another only while there are any to wait for.
+const patience = 200
+
+// retry calls try until it is neither refused for an outdated generation (ERESTART) nor a dump was interrupted (EINTR).
+func retry(try func() error) error {
+	for n := 1; ; n++ {
+		err := try()
+		if !errors.Is(err, unix.ERESTART) && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if n == patience {
+			return cnierr.Wrap(cnierr.KernelRefused, err,
+				"nftables: the ruleset was changed by others during each of %d attempts; try again", patience)
+		}
+		time.Sleep(rand.N(time.Duration(min(n, 20)) * 100 * time.Microsecond)) //nolint:gosec // jitter, not a secret
+	}
+}

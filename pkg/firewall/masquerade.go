@@ -1,0 +1,213 @@
+package firewall
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// family is what differs between IPv4 and IPv6.
+type family struct {
+	name     string
+	proto    byte   // NFPROTO_*
+	set      string // of the subnets whose packets are masqueraded
+	src, dst uint32 // offset of the source and the destination address in the IP header (RFC 791, RFC 8200)
+	size     uint32 // of an address, in bytes
+	local    []netip.Prefix
+}
+
+var (
+	ipv4 = &family{
+		name: "IPv4", proto: unix.NFPROTO_IPV4, set: "masquerade4", src: 12, dst: 16, size: 4,
+		local: []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32")},
+	}
+	ipv6 = &family{
+		name: "IPv6", proto: unix.NFPROTO_IPV6, set: "masquerade6", src: 8, dst: 24, size: 16,
+		local: []netip.Prefix{netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10")},
+	}
+)
+
+func familyOf(p netip.Prefix) *family {
+	if p.Addr().Is4() {
+		return ipv4
+	}
+	return ipv6
+}
+
+// masquerade is the rule of one family: what comes from a subnet of the set, goes to none of them and is not for the
+// local network gets the address of the interface it leaves through. The source is looked up first: on a packet that
+// is not a pod's the rule ends there.
+func masquerade(f *family) []expr.Any {
+	e := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: []byte{f.proto}},
+		address(f.src, f.size),
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set},
+		address(f.dst, f.size),
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set, Invert: true},
+	}
+	for _, p := range f.local {
+		e = append(e, outside(f, p)...)
+	}
+	return append(e, &expr.Masq{})
+}
+
+// address loads an address of the IP header into register 1.
+func address(offset, size uint32) expr.Any {
+	return &expr.Payload{
+		DestRegister: unix.NFT_REG_1,
+		Base:         expr.PayloadBaseNetworkHeader,
+		Offset:       offset,
+		Len:          size,
+	}
+}
+
+// outside matches packets whose destination is not in a prefix.
+func outside(f *family, p netip.Prefix) []expr.Any {
+	e := []expr.Any{address(f.dst, f.size)}
+	if !p.IsSingleIP() {
+		e = append(e, &expr.Bitwise{
+			SourceRegister: unix.NFT_REG_1,
+			DestRegister:   unix.NFT_REG_1,
+			Len:            f.size,
+			Mask:           mask(p),
+			Xor:            make([]byte, f.size),
+		})
+	}
+	return append(e, &expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: p.Masked().Addr().AsSlice()})
+}
+
+// Apply makes the kernel masquerade the packets of a subnet: whatever is missing, the subnet's element, a rule or the
+// whole table, is added in one transaction. Where all is there it only looks (three requests). created tells that this
+// call added the subnet. A subnet that contains or cuts one of another network is refused with Conflict.
+func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
+	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
+	err = f.transact([]string{fam.set}, f.conn.commit, func(s *state) ([]message, error) {
+		created = false
+		var msgs []message
+		if len(s.defects()) > 0 {
+			msgs = s.repair()
+		}
+		replaced, present, err := place(s.spans(fam.set), want)
+		if err != nil || present {
+			return msgs, err
+		}
+		created = true
+		if len(replaced) > 0 {
+			msgs = append(msgs, deleteElements(fam.set, replaced))
+		}
+		return append(msgs, addElements(fam.set, []span{want})), nil
+	})
+	return created && err == nil, err
+}
+
+// Observe reports whether the kernel masquerades the packets of a subnet.
+func (f *Firewall) Observe(m plan.Masquerade) (bool, error) {
+	missing, err := f.Missing(m)
+	return missing == "" && err == nil, err
+}
+
+// Missing says why the kernel does not masquerade the packets of a subnet, as a sentence that names the object. It
+// returns "" when it does.
+func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
+	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, "")
+	s, err := f.observe(fam.set)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range s.defects() {
+		if d.family == nil || d.family == fam {
+			return d.what, nil
+		}
+	}
+	if !covered(s.spans(fam.set), want) {
+		return "nftables set " + fam.set + " lacks " + m.Subnet.String(), nil
+	}
+	return "", nil
+}
+
+// Undo removes a subnet that its network owns. It is no error when it is not there, or is another network's. With the
+// last subnet the table goes, unless it holds objects that this version does not know.
+//
+// Every container of a network counts on its subnet, so Undo is for when the network has gone from the node or has
+// changed its subnet, not for a DEL.
+func (f *Firewall) Undo(m plan.Masquerade) error {
+	fam, gone := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
+	return f.transact(subnetSets, f.conn.commit, func(s *state) ([]message, error) {
+		found, others := false, 0
+		for _, name := range subnetSets {
+			for _, have := range s.spans(name) {
+				if name == fam.set && have == gone {
+					found = true
+				} else {
+					others++
+				}
+			}
+		}
+		switch {
+		case s.table != nil && others == 0 && s.ours():
+			return []message{deleteTable()}, nil
+		case found:
+			return []message{deleteElements(fam.set, []span{gone})}, nil
+		}
+		return nil, nil
+	})
+}
+
+// List returns the subnets that a network owns, IPv4 first, each family in ascending order.
+func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
+	s, err := f.observe(subnetSets...)
+	if err != nil {
+		return nil, err
+	}
+	var list []plan.Masquerade
+	for _, name := range subnetSets {
+		for _, have := range s.spans(name) {
+			if p, ok := have.prefix(); ok && have.owner == owner(network) {
+				list = append(list, plan.Masquerade{Subnet: p, Network: network})
+			}
+		}
+	}
+	return list, nil
+}
+
+var subnetSets = []string{ipv4.set, ipv6.set}
+
+// owner is a network's name as a comment: as it is, or, beyond the 128 bytes that nft takes
+// (NFTNL_UDATA_COMMENT_MAXLEN), its beginning and a hash of the whole.
+func owner(network string) string {
+	const limit, digits = 128, 16
+	if len(network) <= limit {
+		return network
+	}
+	sum := sha256.Sum256([]byte(network))
+	// CNI allows no "~" in a name, so this is no other network's name.
+	return network[:limit-1-digits] + "~" + hex.EncodeToString(sum[:])[:digits]
+}
+
+// place decides what becomes of the wanted span in a set: it is covered already, or it is to be added after the spans
+// in replaced, smaller ones of the same owner, are deleted. What overlaps otherwise is a Conflict.
+func place(have []span, want span) (replaced []span, present bool, err error) {
+	if covered(have, want) {
+		return nil, true, nil
+	}
+	for _, h := range have {
+		switch {
+		case !h.overlaps(want):
+		case h.owner == want.owner && want.covers(h):
+			replaced = append(replaced, h)
+		default:
+			return nil, false, cnierr.New(cnierr.Conflict,
+				"ipMasq: subnet %s of network %q overlaps %s of %s (nftables table inet %s): "+
+					"give the networks subnets that do not overlap, or turn ipMasq off for one of them",
+				want, want.owner, h, h.holder(), tableName)
+		}
+	}
+	return replaced, false, nil
+}
