@@ -56,6 +56,30 @@ func (n *Node) Attachments(network string) ([]Attached, error) {
 	return found, nil
 }
 
+// Attached reports whether anything is attached to a network, to any if it is "", or to one that cannot be told: an
+// interface whose name is of the plugin's making and whose ADD has not written the alias yet. It walks all interfaces.
+func (n *Node) Attached(network string) (bool, error) {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return false, err
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		if l.Type() == "veth" && (lease.Owns(a.Alias, network) || unlabelled(a) || (network == "" && hostEnd(a))) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hostEnd reports whether an interface carries an alias of this plugin, and the name that goes with it.
+func hostEnd(a *netlink.LinkAttrs) bool {
+	owner, ok := lease.ParseOwner(a.Alias)
+	return ok && owner.HostName() == a.Name
+}
+
+func unlabelled(a *netlink.LinkAttrs) bool { return a.Alias == "" && lease.IsHostName(a.Name) }
+
 // Remove deletes a host end.
 func (n *Node) Remove(a Attached) error {
 	if err := n.host.deleteLink(a.Name); err != nil && !missing(err) {
@@ -77,8 +101,8 @@ func (n *Node) Retire(network string) error {
 			failed = append(failed, n.retireBridge(l, links))
 		}
 	}
-	if !anyHostEnd(links) {
-		failed = append(failed, n.retireGateway())
+	if others, err := n.Attached(""); !others {
+		failed = append(failed, err, n.retireGateway())
 	}
 	return errors.Join(failed...)
 }
@@ -95,16 +119,6 @@ func (n *Node) retireBridge(bridge netlink.Link, links []netlink.Link) error {
 		return fmt.Errorf("remove bridge %s: %w", name, err)
 	}
 	return nil
-}
-
-// anyHostEnd reports whether an interface carries an alias of this plugin, of whatever network.
-func anyHostEnd(links []netlink.Link) bool {
-	for _, l := range links {
-		if owner, ok := lease.ParseOwner(l.Attrs().Alias); ok && l.Type() == "veth" && owner.IfName != "" {
-			return true
-		}
-	}
-	return false
 }
 
 func (n *Node) retireGateway() error {

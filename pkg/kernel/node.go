@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netns"
@@ -23,6 +24,7 @@ type Node struct {
 	host      *side
 	container *side
 	netns     ns.NetNS
+	before    map[string]string // host sysctls that Apply changed, as they were
 }
 
 // Open connects to the namespace of the calling thread.
@@ -31,7 +33,7 @@ func Open() (*Node, error) {
 	if err != nil {
 		return nil, cnierr.Wrap(cnierr.KernelRefused, err, "reach the host's network namespace")
 	}
-	return &Node{host: host}, nil
+	return &Node{host: host, before: map[string]string{}}, nil
 }
 
 // Enter opens the container's network namespace at a path. It fails with UnknownContainer when there is nothing at the
@@ -68,10 +70,7 @@ func openNamespace(path string) (ns.NetNS, error) {
 		}
 		return nil, cnierr.Wrap(cnierr.InvalidNetNS, err, "CNI_NETNS: %q is not a network namespace", path)
 	}
-	own, err := isOwn(space)
-	if err == nil && own && !overridden() {
-		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", path)
-	}
+	err = usable(space)
 	if err != nil {
 		_ = space.Close()
 		return nil, err
@@ -79,10 +78,24 @@ func openNamespace(path string) (ns.NetNS, error) {
 	return space, nil
 }
 
+// usable refuses what is not a network namespace (ioctl_ns(2): NS_GET_NSTYPE, Linux 4.11), and the host's own. The
+// library takes any namespace, and any file of /proc, for one.
+func usable(space ns.NetNS) error {
+	kind, err := unix.IoctlRetInt(int(space.Fd()), unix.NS_GET_NSTYPE) //nolint:gosec // a descriptor fits an int
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is not a network namespace", space.Path())
+	}
+	own, err := isOwn(space)
+	if err == nil && own && !overridden() {
+		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", space.Path())
+	}
+	return err
+}
+
 // overridden reports whether the caller insists on the host's own namespace, as the CNI library lets it.
 func overridden() bool {
 	v := os.Getenv("CNI_NETNS_OVERRIDE")
-	return v == "1" || v == "true" || v == "TRUE" || v == "True"
+	return v == "1" || strings.EqualFold(v, "true")
 }
 
 // isOwn compares namespaces by device and inode, which is what makes two of them the same (namespaces(7)).

@@ -90,6 +90,8 @@ func (n *Node) Undo(o plan.Object) error {
 		err = n.undoAddress(o)
 	case plan.VLANInterface:
 		err = n.undoVLANInterface(o)
+	case plan.Sysctl:
+		err = n.undoSysctl(o)
 	}
 	if missing(err) {
 		return nil

@@ -29,13 +29,22 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 		if now == s.Value {
 			return nil
 		}
-		created = true
+		created, n.before[s.Key] = true, now
 		if err := os.WriteFile(path, []byte(s.Value), 0); err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 		return nil
 	})
 	return created, err
+}
+
+// undoSysctl puts back what a setting of the host was before this Node changed it.
+func (n *Node) undoSysctl(s plan.Sysctl) error {
+	before, ok := n.before[s.Key]
+	if !ok {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(sysctls, s.Key), []byte(before), 0)
 }
 
 func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {

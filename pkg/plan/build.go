@@ -68,7 +68,7 @@ func hashMAC(first byte, name string) net.HardwareAddr {
 
 func base(cfg *netconf.Config) []Object {
 	if cfg.Mode == netconf.Routed {
-		return routedBase(cfg)
+		return nil
 	}
 	br := cfg.Bridge
 	return []Object{
@@ -79,20 +79,6 @@ func base(cfg *netconf.Config) []Object {
 		// A container must not be able to give the host routes by router advertisements.
 		Sysctl{Key: "net/ipv6/conf/" + br.Name + "/accept_ra", Value: "0", IfPresent: true},
 	}
-}
-
-// routedBase is the IPv4 gateway, unless the network has none: it serves IPv6 or layer 2 only, or brings its own.
-func routedBase(cfg *netconf.Config) []Object {
-	has4 := cfg.IPAM.Delegated()
-	for _, subnet := range cfg.IPAM.Pool.Subnets() {
-		has4 = has4 || subnet.Addr().Is4()
-	}
-	if cfg.Type != netconf.TypeVeth || !has4 {
-		return nil
-	}
-	return []Object{Address{
-		Link: loopback, Prefix: host(RoutedGateway4), Scope: scopeLink, Label: GatewayLabel, State: "ok",
-	}}
 }
 
 func pair(cfg *netconf.Config) Pair {

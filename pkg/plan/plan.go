@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -32,6 +31,8 @@ type Plan struct {
 	Pair Pair
 	// Leases are claimed while addresses are chosen, not applied.
 	Leases []Object
+	// Common belongs to all networks of the host: the gateway that routed mode puts on the loopback interface.
+	Common []Object
 	// Inside is the container's side.
 	Inside []Object
 	// Outside is the host's side of this attachment.
@@ -45,20 +46,21 @@ type Plan struct {
 func (p Plan) Objects() []Object {
 	all := append([]Object{}, p.Base...)
 	all = append(all, p.Pair)
-	for _, part := range [][]Object{p.Leases, p.Inside, p.Outside, p.Shared} {
+	for _, part := range [][]Object{p.Leases, p.Common, p.Inside, p.Outside, p.Shared} {
 		all = append(all, part...)
 	}
 	return all
 }
 
-// String prints one object a line with the fields that matter.
+// String prints one object a line with the fields that CHECK compares, much as ip(8) would.
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, o := range p.Objects() {
 		b.WriteString(o.ID())
 		for _, f := range o.Fields() {
 			if f.Value != "" {
-				fmt.Fprintf(&b, " %s=%s", f.Name, f.Value)
+				b.WriteByte(' ')
+				b.WriteString(f.String())
 			}
 		}
 		b.WriteByte('\n')

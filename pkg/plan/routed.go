@@ -8,6 +8,8 @@ import (
 
 // routed connects the host end by routes: the host has a route and a permanent neighbour for each address of the
 // container, the container has routes and a permanent neighbour for its gateway. Nothing is ever resolved or flooded.
+// Only for type "ptp" does the host resolve the container's address: in a chain written for the reference, the tuning
+// plugin may change it afterwards.
 func (b *builder) routed() {
 	hostEnd := b.plan.Pair.Host
 	if b.has(true) {
@@ -41,6 +43,11 @@ func (b *builder) routedGateways() func(netip.Addr) netip.Addr {
 		b.ptpGateways()
 		return b.gatewayOf
 	}
+	if b.has(true) {
+		b.plan.Common = append(b.plan.Common, Address{
+			Link: loopback, Prefix: host(RoutedGateway4), Scope: scopeLink, Label: GatewayLabel, State: "ok",
+		})
+	}
 	if b.has(false) {
 		b.plan.Outside = append(b.plan.Outside, Address{
 			Link: b.plan.Pair.Host, Prefix: netip.PrefixFrom(RoutedGateway6, 64), Scope: scopeLink, State: "ok",
@@ -73,10 +80,10 @@ func (b *builder) routedAddress(a Assigned, gateway netip.Addr) {
 	if addr.Is4() && b.cfg.Type == netconf.TypeVeth {
 		route.SrcIfNone = gateway
 	}
-	b.plan.Outside = append(b.plan.Outside,
-		Neighbour{Link: hostEnd, Addr: addr, MAC: b.containerMAC()},
-		route,
-	)
+	if b.cfg.Type == netconf.TypeVeth {
+		b.plan.Outside = append(b.plan.Outside, Neighbour{Link: hostEnd, Addr: addr, MAC: b.containerMAC()})
+	}
+	b.plan.Outside = append(b.plan.Outside, route)
 	if !gateway.IsValid() {
 		return
 	}
