@@ -80,12 +80,18 @@ func addSet(s set, id uint32) message {
 	return change("add set "+s.name, unix.NFT_MSG_NEWSET, flags, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_SET_TABLE, tableName)
 		ae.String(unix.NFTA_SET_NAME, s.name)
-		ae.Uint32(unix.NFTA_SET_FLAGS, unix.NFT_SET_INTERVAL)
+		ae.Uint32(unix.NFTA_SET_FLAGS, s.allFlags())
 		ae.Uint32(unix.NFTA_SET_KEY_TYPE, s.key.GetNFTMagic())
 		ae.Uint32(unix.NFTA_SET_KEY_LEN, s.key.Bytes)
 		ae.Uint32(unix.NFTA_SET_ID, id)
-		// For nft, which otherwise lists the keys in the wrong byte order: they are big-endian.
-		ae.Bytes(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2))
+		// For nft, which otherwise lists keys and data in the wrong byte order: they are big-endian.
+		order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2)
+		if s.isMap() {
+			ae.Uint32(unix.NFTA_SET_DATA_TYPE, s.dataType())
+			ae.Uint32(unix.NFTA_SET_DATA_LEN, s.data.Bytes)
+			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, 2)
+		}
+		ae.Bytes(unix.NFTA_SET_USERDATA, order)
 	})
 }
 
@@ -101,6 +107,9 @@ func addChain(c chain) message {
 	m := change("add chain "+c.name, unix.NFT_MSG_NEWCHAIN, flags, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_CHAIN_TABLE, tableName)
 		ae.String(unix.NFTA_CHAIN_NAME, c.name)
+		if !c.isBase() {
+			return
+		}
 		ae.Nested(unix.NFTA_CHAIN_HOOK, func(ae *netlink.AttributeEncoder) error {
 			ae.Uint32(unix.NFTA_HOOK_HOOKNUM, c.hook)
 			ae.Int32(unix.NFTA_HOOK_PRIORITY, c.priority)
@@ -131,7 +140,7 @@ func flushChain(c chain) message {
 }
 
 func addRule(c chain, r rule) message {
-	what := fmt.Sprintf("add the rule for %s to chain %s", r.family.name, c.name)
+	what := fmt.Sprintf("add the rule for %s to chain %s", r.what, c.name)
 	m := change(what, unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_RULE_TABLE, tableName)
 		ae.String(unix.NFTA_RULE_CHAIN, c.name)
@@ -142,7 +151,7 @@ func addRule(c chain, r rule) message {
 			return nil
 		})
 	})
-	m.needs = needsMasquerade
+	m.needs = r.needs
 	return m
 }
 

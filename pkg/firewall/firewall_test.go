@@ -146,7 +146,7 @@ func TestApplyAgainOnlyLooks(t *testing.T) {
 
 func generation(t *testing.T, f *Firewall) uint32 {
 	t.Helper()
-	s, err := f.observe()
+	s, err := f.observe(query{})
 	must(t, err)
 	return s.generation
 }
@@ -381,7 +381,7 @@ func dropCapabilities(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
-	nat, masq := skeleton.chains[0], skeleton.chains[0].rules[0]
+	nat, masq := masquerading.chains[0], masquerading.chains[0].rules[0]
 	for _, c := range []struct {
 		name string
 		m    message
