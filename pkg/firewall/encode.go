@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
@@ -26,6 +27,7 @@ const (
 	needsTables     = "nf_tables (CONFIG_NF_TABLES)"
 	needsInet       = "nf_tables for inet tables (CONFIG_NF_TABLES_INET)"
 	needsNAT        = "nft_chain_nat (CONFIG_NFT_NAT)"
+	needsFib        = "nft_fib (CONFIG_NFT_FIB_INET)"
 	needsMasquerade = "nft_masq (CONFIG_NFT_MASQ)"
 )
 
@@ -84,12 +86,16 @@ func addSet(s set, id uint32) message {
 		ae.Uint32(unix.NFTA_SET_KEY_TYPE, s.key.GetNFTMagic())
 		ae.Uint32(unix.NFTA_SET_KEY_LEN, s.key.Bytes)
 		ae.Uint32(unix.NFTA_SET_ID, id)
-		// For nft, which otherwise lists keys and data in the wrong byte order: they are big-endian.
-		order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2)
+		// For nft, which otherwise lists keys and data in the wrong byte order. A name alone counts as a number of the host's.
+		const host, network = 1, 2 // enum byteorder of nft
+		order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, network)
+		if s.key.Name == nftables.TypeIFName.Name {
+			order = userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, host)
+		}
 		if s.isMap() {
 			ae.Uint32(unix.NFTA_SET_DATA_TYPE, s.dataType())
 			ae.Uint32(unix.NFTA_SET_DATA_LEN, s.data.Bytes)
-			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, 2)
+			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, network)
 		}
 		ae.Bytes(unix.NFTA_SET_USERDATA, order)
 	})

@@ -72,7 +72,7 @@ func masquerade(f *family) []expr.Any {
 		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set, Invert: true},
 	}
 	for _, p := range f.local {
-		e = append(e, outside(f, p)...)
+		e = append(e, inPrefix(expr.CmpOpNeq, f.dst, p)...)
 	}
 	return append(e, &expr.Masq{})
 }
@@ -87,19 +87,25 @@ func address(offset, size uint32) expr.Any {
 	}
 }
 
-// outside matches packets whose destination is not in a prefix.
-func outside(f *family, p netip.Prefix) []expr.Any {
-	e := []expr.Any{address(f.dst, f.size)}
-	if !p.IsSingleIP() {
-		e = append(e, &expr.Bitwise{
-			SourceRegister: unix.NFT_REG_1,
-			DestRegister:   unix.NFT_REG_1,
-			Len:            f.size,
-			Mask:           mask(p),
-			Xor:            make([]byte, f.size),
-		})
+// inPrefix compares the address at an offset of the IP header with a prefix, by its first bytes where those are all of
+// it, as nft does: what nft has saved and loaded is then still the same.
+func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
+	const bits = 8
+	size, addr := uint32(p.Addr().BitLen()/bits), p.Masked().Addr().AsSlice() //nolint:gosec // 4 or 16
+	if p.Bits() == 0 {
+		return nil
 	}
-	return append(e, &expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: p.Masked().Addr().AsSlice()})
+	if p.Bits()%bits == 0 {
+		size = uint32(p.Bits() / bits) //nolint:gosec // at most 16
+		return []expr.Any{address(offset, size), &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: addr[:size]}}
+	}
+	return []expr.Any{
+		address(offset, size),
+		&expr.Bitwise{
+			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: size, Mask: mask(p), Xor: make([]byte, size),
+		},
+		&expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: addr},
+	}
 }
 
 // Apply makes the kernel masquerade the packets of a subnet: whatever is missing, the subnet's element, a rule or the
