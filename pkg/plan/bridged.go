@@ -8,9 +8,9 @@ import (
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
 func (b *builder) bridged() {
 	br, hostEnd := b.cfg.Bridge, b.plan.Pair.Host
-	add(&b.plan.Outside, Port{Link: hostEnd, Hairpin: br.Hairpin, Isolated: br.Isolated, Locked: br.MACLocked})
+	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin, Isolated: br.Isolated, Locked: br.MACLocked})
 	if br.VLANAware() {
-		add(&b.plan.Outside, b.portVLANs())
+		add(&b.plan.Guards, b.portVLANs())
 	}
 	if br.MACLocked {
 		b.lockedPort()
@@ -29,10 +29,10 @@ func (b *builder) bridged() {
 // br_fdb_add). Of those, that of the native VLAN is the container's life line, and named so that CHECK looks at it.
 func (b *builder) lockedPort() {
 	entry := Forwarding{Link: b.plan.Pair.Host, MAC: b.containerMAC()}
-	add(&b.plan.Outside, entry)
+	add(&b.plan.Guards, entry)
 	if b.cfg.Bridge.VLANAware() {
 		entry.VLAN = b.portVLANs().PVID
-		add(&b.plan.Outside, entry)
+		add(&b.plan.Guards, entry)
 	}
 }
 

@@ -172,11 +172,11 @@ func TestOrderInside(t *testing.T) {
 }
 
 // A locked port's entry names a VLAN, which the kernel refuses before the port is in it.
-func TestOrderOutside(t *testing.T) {
+func TestOrderGuards(t *testing.T) {
 	for _, s := range scenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
 			entered := false
-			for _, o := range s.build(t).Outside {
+			for _, o := range s.build(t).Guards {
 				switch o.(type) {
 				case plan.Forwarding:
 					entered = true

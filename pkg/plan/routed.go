@@ -13,14 +13,14 @@ import (
 func (b *builder) routed() {
 	hostEnd := b.plan.Pair.Host
 	if b.has(true) {
-		b.outsideSysctl("net/ipv4/conf/"+hostEnd+"/rp_filter", "1") // a forged source has no route back through this link
-		b.outsideSysctl("net/ipv4/conf/"+hostEnd+"/proxy_arp", "1") // for guests that ask for a neighbour all the same
-		b.outsideSysctl("net/ipv4/neigh/"+hostEnd+"/proxy_delay", "0")
+		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/rp_filter", "1") // a forged source has no route back through this link
+		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/proxy_arp", "1") // for guests that ask for a neighbour all the same
+		b.guardSysctl("net/ipv4/neigh/"+hostEnd+"/proxy_delay", "0")
 	}
 	if b.has(false) {
-		b.outsideSysctl("net/ipv6/conf/"+hostEnd+"/disable_ipv6", "0")
+		b.guardSysctl("net/ipv6/conf/"+hostEnd+"/disable_ipv6", "0")
 	}
-	add(&b.plan.Outside, refuseRA(hostEnd))
+	add(&b.plan.Guards, refuseRA(hostEnd))
 	gateway := b.routedGateways()
 	for _, a := range b.addrs.List {
 		b.routedAddress(a, gateway(a.Prefix.Addr()))
@@ -31,8 +31,8 @@ func (b *builder) routed() {
 	}
 }
 
-func (b *builder) outsideSysctl(key, value string) {
-	add(&b.plan.Outside, Sysctl{Key: key, Value: value})
+func (b *builder) guardSysctl(key, value string) {
+	add(&b.plan.Guards, Sysctl{Key: key, Value: value})
 }
 
 // routedGateways puts the gateways on the host end and says which one serves which family.

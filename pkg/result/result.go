@@ -28,7 +28,10 @@ func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) 
 	if !tellsMTU(cfg.CNIVersion) {
 		facts.MTU, facts.BridgeMTU = 0, 0
 	}
-	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, DNS: addrs.DNS}
+	r := begin(cfg)
+	if !addrs.DNS.IsEmpty() {
+		r.DNS = addrs.DNS
+	}
 	if cfg.Mode == netconf.Bridged {
 		r.Interfaces = append(r.Interfaces, &current.Interface{
 			Name: cfg.Bridge.Name, Mac: facts.BridgeMAC.String(), Mtu: facts.BridgeMTU,
@@ -57,6 +60,19 @@ func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) 
 	}
 	if !cfg.DNS.IsEmpty() {
 		r.DNS = cfg.DNS
+	}
+	return r
+}
+
+// begin takes over what plugins earlier in the chain reported: a plugin that is given a result hands it on (CNI spec
+// 1.1.0, section 4).
+func begin(cfg *netconf.Config) *current.Result {
+	r := &current.Result{CNIVersion: current.ImplementedSpecVersion}
+	if cfg.Prev != nil {
+		r.Interfaces = append(r.Interfaces, cfg.Prev.Interfaces...)
+		r.IPs = append(r.IPs, cfg.Prev.IPs...)
+		r.Routes = append(r.Routes, cfg.Prev.Routes...)
+		r.DNS = cfg.Prev.DNS
 	}
 	return r
 }
@@ -121,6 +137,9 @@ func Interface(r *current.Result, a netconf.Attachment) (*current.Interface, int
 func Addresses(r *current.Result, own int) (plan.Addresses, error) {
 	out := plan.Addresses{DNS: r.DNS}
 	for i, x := range r.IPs {
+		if x == nil {
+			return out, fmt.Errorf("ips[%d]: null is not an address", i)
+		}
 		if own >= 0 && x.Interface != nil && *x.Interface != own {
 			continue
 		}
@@ -132,6 +151,9 @@ func Addresses(r *current.Result, own int) (plan.Addresses, error) {
 		out.List = append(out.List, plan.Assigned{Prefix: p, Gateway: gw.Unmap()})
 	}
 	for i, x := range r.Routes {
+		if x == nil {
+			return out, fmt.Errorf("routes[%d]: null is not a route", i)
+		}
 		route, ok := route(x)
 		if !ok {
 			return out, fmt.Errorf("routes[%d].dst: %q is not a prefix", i, x.Dst.String())

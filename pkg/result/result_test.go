@@ -302,3 +302,40 @@ func TestAddressForms(t *testing.T) {
 		t.Errorf("a route to nowhere: got %v, %v", got.Routes, err)
 	}
 }
+
+// A plugin that is given a result hands it on with its own behind it.
+func TestHandsOn(t *testing.T) {
+	a := attach(t, "bridge", "1.1.0")
+	alone := result.Build(a.cfg, a.plan, a.addrs, facts)
+	a.cfg.Prev = previous(t, []byte(`{
+		"cniVersion": "1.1.0",
+		"interfaces": [{"name": "net1", "sandbox": "`+netns+`"}],
+		"ips": [{"address": "192.0.2.1/24", "interface": 0}],
+		"routes": [{"dst": "198.18.0.0/15", "gw": "192.0.2.9"}],
+		"dns": {"nameservers": ["192.0.2.53"]}
+	}`))
+	got := result.Build(a.cfg, a.plan, a.addrs, facts)
+	if got.Interfaces[0].Name != "net1" || len(got.Interfaces) != len(alone.Interfaces)+1 {
+		t.Errorf("interfaces: %v", got.Interfaces)
+	}
+	if got.IPs[0].Address.String() != "192.0.2.1/24" || len(got.Routes) != len(alone.Routes)+1 {
+		t.Errorf("ips: %v, routes: %v", got.IPs, got.Routes)
+	}
+	_, own := result.Interface(got, a.cfg.Attachment)
+	for _, ip := range got.IPs[1:] {
+		if *ip.Interface != own {
+			t.Errorf("%s points at interface %d, want %d", ip.Address.String(), *ip.Interface, own)
+		}
+	}
+	if alone.DNS.IsEmpty() && !reflect.DeepEqual(got.DNS, a.cfg.Prev.DNS) {
+		t.Errorf("dns: %v", got.DNS)
+	}
+}
+
+func TestAddressesRefusesNull(t *testing.T) {
+	for _, r := range []*current.Result{{IPs: []*current.IPConfig{nil}}, {Routes: []*types.Route{nil}}} {
+		if _, err := result.Addresses(r, -1); err == nil || !strings.Contains(err.Error(), "[0]: null") {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+}
