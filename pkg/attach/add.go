@@ -59,7 +59,7 @@ func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error
 		return nil, err
 	}
 	p := plan.Build(a.cfg, addrs)
-	for _, part := range [][]plan.Object{p.Common, p.Inside, p.Outside} {
+	for _, part := range [][]plan.Object{p.Common, p.Guards, p.Inside, p.Outside} {
 		if err := a.apply(part...); err != nil {
 			return nil, err
 		}
@@ -69,6 +69,11 @@ func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error
 	}
 	if err := a.apply(p.Shared...); err != nil {
 		return nil, err
+	}
+	if !a.cfg.DisableContainerInterface {
+		if err := a.node.Ready(p); err != nil {
+			return nil, err
+		}
 	}
 	return result.Build(a.cfg, p, addrs, a.facts(p)), nil
 }

@@ -2,6 +2,7 @@
 package attach
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -121,13 +122,12 @@ func (m *machine) observe(objects []plan.Object) ([]plan.Object, error) {
 	var seen []plan.Object
 	for _, o := range objects {
 		if masq, ok := o.(plan.Masquerade); ok {
-			found, err := m.firewall.Observe(masq)
+			reason, err := m.firewall.Missing(masq)
 			if err != nil {
 				return nil, err
 			}
-			if found {
-				seen = append(seen, masq)
-			}
+			masq.State = cmp.Or(reason, "ok")
+			seen = append(seen, masq)
 			continue
 		}
 		if ports, ok := o.(plan.HostPorts); ok {

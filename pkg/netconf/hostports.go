@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/veth-cni/veth/pkg/cnierr"
 )
 
@@ -63,9 +61,9 @@ type Protocol uint8
 
 // The protocols whose ports can be mapped.
 const (
-	TCP  Protocol = unix.IPPROTO_TCP
-	UDP  Protocol = unix.IPPROTO_UDP
-	SCTP Protocol = unix.IPPROTO_SCTP
+	TCP  Protocol = 6
+	UDP  Protocol = 17
+	SCTP Protocol = 132
 )
 
 func (p Protocol) String() string {

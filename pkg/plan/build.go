@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/netconf"
@@ -61,6 +62,9 @@ func ContainerMAC(a netip.Addr) net.HardwareAddr {
 	return hashMAC(0x0e, a.String())
 }
 
+// BridgeMAC is the hardware address of a bridge that the plugin makes: no other bridge of that name has it.
+func BridgeMAC(name string) net.HardwareAddr { return hashMAC(0x06, name) }
+
 // hashMAC derives a locally administered unicast address from a name.
 func hashMAC(first byte, name string) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(name))
@@ -74,12 +78,17 @@ func base(cfg *netconf.Config) []Object {
 	br := cfg.Bridge
 	return []Object{
 		Bridge{
-			Name: br.Name, Kind: "bridge", Up: true, MTU: cfg.MTU, MAC: hashMAC(0x06, br.Name),
+			Name: br.Name, Kind: "bridge", Up: true, MTU: cfg.MTU, MAC: BridgeMAC(br.Name),
 			Promisc: br.Promisc, VLANs: br.VLANAware(), Alias: lease.NetworkAlias(cfg.Network),
 		},
-		// A container must not be able to give the host routes by router advertisements.
-		Sysctl{Key: "net/ipv6/conf/" + br.Name + "/accept_ra", Value: "0", IfPresent: true},
+		refuseRA(br.Name),
 	}
+}
+
+// refuseRA keeps containers from giving the host routes by router advertisements on an interface they reach. The kernel
+// accepts them wherever it does not forward IPv6, on a network of IPv4 alone too.
+func refuseRA(link string) Sysctl {
+	return Sysctl{Key: "net/ipv6/conf/" + link + "/accept_ra", Value: "0", IfPresent: true}
 }
 
 func pair(cfg *netconf.Config) Pair {
@@ -109,6 +118,16 @@ type builder struct {
 	plan  Plan
 }
 
+// add appends objects to a part of the plan, except those it has already: range sets may share a subnet or a gateway.
+func add(part *[]Object, objects ...Object) {
+	for _, o := range objects {
+		id := o.ID()
+		if !slices.ContainsFunc(*part, func(x Object) bool { return x.ID() == id }) {
+			*part = append(*part, o)
+		}
+	}
+}
+
 func (b *builder) leases() {
 	if !b.addrs.Leased {
 		return
@@ -128,7 +147,7 @@ func (b *builder) has(is4 bool) bool {
 	return false
 }
 
-// containerMAC is nil for a container that has no address and asked for no MAC: the kernel then chooses.
+// containerMAC is what was asked for, or follows from the first address, or without one from the attachment.
 func (b *builder) containerMAC() net.HardwareAddr {
 	if b.cfg.MAC != nil {
 		return b.cfg.MAC
@@ -141,7 +160,7 @@ func (b *builder) containerMAC() net.HardwareAddr {
 
 func (b *builder) insideSysctl(format, value string, ifPresent bool) {
 	key := fmt.Sprintf(format, b.plan.Pair.Peer)
-	b.plan.Inside = append(b.plan.Inside, Sysctl{Place: Container, Key: key, Value: value, IfPresent: ifPresent})
+	add(&b.plan.Inside, Sysctl{Place: Container, Key: key, Value: value, IfPresent: ifPresent})
 }
 
 // inside puts the sysctls before the interface comes up, because the kernel acts on them at that moment, the addresses
@@ -160,9 +179,9 @@ func (b *builder) inside() {
 		}
 	}
 	for _, a := range b.addrs.List {
-		b.plan.Inside = append(b.plan.Inside, b.insideAddress(a))
+		add(&b.plan.Inside, b.insideAddress(a))
 	}
-	b.plan.Inside = append(b.plan.Inside, Interface{
+	add(&b.plan.Inside, Interface{
 		Name: name, MAC: b.containerMAC(), MTU: b.cfg.MTU, Up: !b.cfg.DisableContainerInterface,
 	})
 }
@@ -179,22 +198,18 @@ func (b *builder) insideAddress(a Assigned) Address {
 	return o
 }
 
-// insideRoute adds a route of the container unless one of the same identity is there already.
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
-	for _, o := range b.plan.Inside {
-		if o.ID() == r.ID() {
-			return
-		}
-	}
-	b.plan.Inside = append(b.plan.Inside, r)
+	add(&b.plan.Inside, r)
 }
 
-// ipamRoutes adds the routes IPAM asked for. onLink is for networks whose gateways no prefix covers.
+// ipamRoutes adds the routes IPAM asked for, ahead of the builder's own: of two to one destination the first counts, and
+// IPAM's may carry an MTU or another gateway. A scope of link or narrower says that there is no gateway (fib_check_nh of
+// net/ipv4/fib_semantics.c). onLink is for networks whose gateways no prefix covers.
 func (b *builder) ipamRoutes(gateway func(netip.Addr) netip.Addr, onLink bool) {
 	for _, r := range b.addrs.Routes {
-		via := r.Via
-		if !via.IsValid() {
+		via, direct := r.Via, r.Scope != nil && *r.Scope >= scopeLink
+		if b.standsIn(via) || !via.IsValid() && !direct {
 			via = gateway(r.Dst.Addr())
 		}
 		route := Route{
@@ -207,6 +222,19 @@ func (b *builder) ipamRoutes(gateway func(netip.Addr) netip.Addr, onLink bool) {
 		}
 		b.insideRoute(route)
 	}
+}
+
+// standsIn reports whether via is a gateway of IPAM's for which routed mode has its own: both mean the host.
+func (b *builder) standsIn(via netip.Addr) bool {
+	return b.cfg.Mode == netconf.Routed && b.cfg.Type == netconf.TypeVeth &&
+		slices.ContainsFunc(b.addrs.List, func(a Assigned) bool { return a.Gateway == via })
+}
+
+// ipamHasDefault reports whether IPAM itself leads all destinations of the family of a somewhere.
+func (b *builder) ipamHasDefault(a netip.Addr) bool {
+	return slices.ContainsFunc(b.addrs.Routes, func(r netconf.Route) bool {
+		return r.Dst == anywhere(a) && (r.Table == 0 || r.Table == mainTable)
+	})
 }
 
 // gatewayOf is the first assigned gateway of the family of a.
@@ -223,17 +251,19 @@ func (b *builder) gatewayOf(a netip.Addr) netip.Addr {
 func (b *builder) shared() {
 	if b.cfg.IPMasq {
 		for _, a := range b.addrs.List {
-			b.plan.Shared = append(b.plan.Shared, Masquerade{Subnet: a.Prefix.Masked(), Network: b.cfg.Network})
+			add(&b.plan.Shared, Masquerade{
+				Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok",
+			})
 		}
 	}
 	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
 		return
 	}
 	if b.has(true) {
-		b.plan.Shared = append(b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
 	}
 	if b.has(false) {
-		b.plan.Shared = append(b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
 	}
 }
 

@@ -89,9 +89,9 @@ func (b *builder) hostPorts() {
 			h.Source = gateway
 		}
 	}
-	b.plan.Shared = append(b.plan.Shared, h)
+	add(&b.plan.Shared, h)
 	if h.Hairpin && h.reachedFromLoopback() {
-		b.plan.Shared = append(b.plan.Shared, Sysctl{Key: "net/ipv4/conf/" + h.Link + "/route_localnet", Value: "1"})
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/conf/" + h.Link + "/route_localnet", Value: "1"})
 	}
 }
 
