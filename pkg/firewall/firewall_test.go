@@ -356,9 +356,9 @@ func handle(f *family) string {
 func TestSameExpressions(t *testing.T) {
 	want := masquerade(ipv4)
 	listed := func() []expression {
-		m := addRule(skeleton.chains[0], rule{family: ipv4, exprs: want})
+		m := addRule(masquerading.chains[0], rule{family: ipv4, exprs: want})
 		must(t, m.err)
-		list, err := decodeRule(m.Message)
+		_, list, err := decodeRule(m.Message)
 		must(t, err)
 		return list
 	}
