@@ -49,7 +49,7 @@ func (n *Node) Attachments(network string) ([]Attached, error) {
 	}
 	var found []Attached
 	for _, l := range links {
-		if a := l.Attrs(); l.Type() == "veth" && lease.Owns(a.Alias, network) {
+		if a := l.Attrs(); l.Type() == "veth" && lease.Owns(a.Alias, network) && hostEnd(a) {
 			found = append(found, Attached{Name: a.Name, Alias: a.Alias})
 		}
 	}
@@ -97,7 +97,8 @@ func (n *Node) Retire(network string) error {
 	}
 	var failed []error
 	for _, l := range links {
-		if l.Type() == "bridge" && l.Attrs().Alias == lease.NetworkAlias(network) {
+		alias := l.Attrs().Alias
+		if l.Type() == "bridge" && (alias == lease.NetworkAlias(network) || alias == "" && madeHere(l)) {
 			failed = append(failed, n.retireBridge(l, links))
 		}
 	}

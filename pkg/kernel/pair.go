@@ -41,9 +41,15 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 	return true, nil
 }
 
-// createPair asks the kernel to echo what it made, which gives both indexes without another request.
+// createPair asks the kernel to echo what it made, which gives both indexes without another request. Not when it is to
+// join a bridge: the kernel echoes first, then sets the master, and takes the pair back when that fails
+// (rtnl_newlink_create). The echo would hide the error.
 func (n *Node) createPair(p plan.Pair, master int) error {
-	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO)
+	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	if master == 0 {
+		flags |= unix.NLM_F_ECHO
+	}
+	req := n.host.request(unix.RTM_NEWLINK, flags)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	req.AddData(msg)

@@ -13,8 +13,8 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// applyRoute adds a route and never replaces one. On the host's side a route to the same destination would belong to
-// somebody else: EEXIST is an error there. In the container the kernel may have made the very route with the address.
+// applyRoute adds a route and never replaces one. On the host's side a route to the same destination belongs to somebody
+// else: EEXIST is an error there. In the container the kernel may have made the very route with the address.
 func (n *Node) applyRoute(r plan.Route) (bool, error) {
 	s := n.side(r.Place)
 	index, err := s.indexOf(r.Link)
@@ -25,6 +25,9 @@ func (n *Node) applyRoute(r plan.Route) (bool, error) {
 		r.Src = r.SrcIfNone
 	}
 	err = send(s.routeRequest(r, index))
+	if errors.Is(err, syscall.EEXIST) && r.Place == plan.Container && len(n.differences(r)) == 0 {
+		return false, nil
+	}
 	return err == nil, err
 }
 

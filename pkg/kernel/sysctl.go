@@ -29,7 +29,10 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 		if now == s.Value {
 			return nil
 		}
-		created, n.before[s.Key] = true, now
+		created = true
+		if s.Place == plan.Host {
+			n.before[s.Key] = now
+		}
 		if err := os.WriteFile(path, []byte(s.Value), 0); err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
@@ -41,7 +44,7 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 // undoSysctl puts back what a setting of the host was before this Node changed it.
 func (n *Node) undoSysctl(s plan.Sysctl) error {
 	before, ok := n.before[s.Key]
-	if !ok {
+	if !ok || s.Place != plan.Host {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(sysctls, s.Key), []byte(before), 0)
