@@ -26,7 +26,15 @@ func (f *Firewall) ProbeHostPorts() error { return f.probe(hostPorts()) }
 // is gone is taken over. It costs the same however many ports are mapped, but for a port on every address that others
 // have on single ones.
 func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, err error) {
-	err = f.transact(query{part: partOf(h)}, f.conn.commit, func(s *state) ([]message, error) {
+	created, err = f.applyHostPorts(query{part: partOf(h), brief: true}, h, living)
+	if code := cnierr.Of(err, 0); err != nil && code.Code == cnierr.KernelRefused {
+		return f.applyHostPorts(query{part: partOf(h)}, h, living)
+	}
+	return created, err
+}
+
+func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (created bool, err error) {
+	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
 		c := claim{edit: edit{conn: &f.conn, state: s}, ports: h, living: living}
 		if err := c.decide(); err != nil {
 			return nil, err
@@ -34,6 +42,9 @@ func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool
 		created = len(c.put) > 0
 		var msgs []message
 		if len(s.defects()) > 0 {
+			if s.brief {
+				return nil, errIncomplete
+			}
 			msgs = s.repair()
 		}
 		changes, err := c.messages()
@@ -41,6 +52,9 @@ func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool
 	})
 	return created && err == nil, err
 }
+
+// errIncomplete says that a brief look does not do.
+var errIncomplete = cnierr.New(cnierr.KernelRefused, "nftables table inet %s is not whole", tableName)
 
 // partOf is the part that an attachment needs: what all share and, where not everybody may use its ports, the chain that
 // knows who may.

@@ -10,6 +10,7 @@ import (
 
 // From everywhere, in both modes, with both protocols and families: the pod is reached, and sees who comes.
 func TestReach(t *testing.T) {
+	t.Parallel()
 	const preserved = "its own"
 	for _, mode := range []struct {
 		name                   string
@@ -38,6 +39,7 @@ func TestReach(t *testing.T) {
 			web.serve("udp", 80)
 			web.serve("tcp", 90)
 			m.must(web.check())
+			m.settled(host6, 8080)
 			for _, c := range []struct {
 				name   string
 				from   *node.Namespace
