@@ -117,7 +117,9 @@ func (n *Node) observeRoute(r plan.Route) (plan.Object, error) {
 	if table == 0 {
 		table = unix.RT_TABLE_MAIN
 	}
-	list, err := h.RouteListFiltered(family(r.Dst.Addr()), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	list, err := whole(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(family(r.Dst.Addr()), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, err
 	}
