@@ -66,7 +66,7 @@ func (m *machine) undoOne(o plan.Object) error {
 	switch o := o.(type) {
 	case plan.Masquerade:
 		return m.firewall.Undo(o)
-	case plan.Bridge, plan.Pair, plan.VLANInterface:
+	case plan.Bridge, plan.Pair, plan.VLANInterface, plan.Rule:
 		return m.node.Undo(o)
 	case plan.Address:
 		if o.Place == plan.Host {

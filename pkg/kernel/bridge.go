@@ -70,7 +70,10 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 	if err := send(alias); err != nil {
 		return true, fmt.Errorf("write the bridge's alias: %w", err)
 	}
-	return true, nil
+	// Detection begins with the first port, and until it is over for the bridge's link-local address the host asks no
+	// neighbour on the bridge for packets it forwards there (ndisc_send_ns): IPv6 from elsewhere would be lost meanwhile.
+	_, err = n.applySysctl(plan.Sysctl{Key: "net/ipv6/conf/" + b.Name + "/accept_dad", Value: "0", IfPresent: true})
+	return true, err
 }
 
 func noVLANs(err error) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -25,7 +26,20 @@ func (n *Node) applyRoute(r plan.Route) (bool, error) {
 		r.Src = r.SrcIfNone
 	}
 	err = send(s.routeRequest(r, index))
+	if errors.Is(err, syscall.EEXIST) && r.Place == plan.Container {
+		return false, occupied(r, err)
+	}
 	return err == nil, err
+}
+
+// occupied says how two networks of one container get along. The kernel takes one route of a destination, table and
+// metric.
+func occupied(r plan.Route, err error) error {
+	want := "table for one of the two networks"
+	if r.Dst.Bits() == 0 {
+		want = "isDefaultGateway: false, table or defaultRouteMetric for one of the two networks"
+	}
+	return cnierr.Wrap(cnierr.Conflict, err, "the container has such a route by another interface: want %s", want)
 }
 
 func (s *side) routeRequest(r plan.Route, index int) *nl.NetlinkRequest {

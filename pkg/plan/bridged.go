@@ -19,7 +19,8 @@ func (b *builder) bridged() {
 	if br.Gateway {
 		b.bridgeGateways()
 	}
-	if b.cfg.DefaultGateway {
+	b.connected()
+	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
 		b.bridgeDefaultRoutes()
 	}
 	b.ipamRoutes(b.gatewayOf, false)
@@ -64,7 +65,7 @@ func (b *builder) bridgeDefaultRoutes() {
 
 func (b *builder) ipamHasDefault(dst netip.Prefix) bool {
 	for _, r := range b.addrs.Routes {
-		if r.Dst == dst && r.Via.IsValid() {
+		if r.Dst == dst && r.Via.IsValid() && (r.Table == 0 || r.Table == Table(b.cfg)) {
 			return true
 		}
 	}

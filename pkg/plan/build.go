@@ -46,6 +46,7 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	case netconf.Bridged:
 		b.bridged()
 	}
+	b.rules()
 	b.shared()
 	return b.plan
 }
@@ -161,6 +162,7 @@ func (b *builder) insideSysctl(format, value string, ifPresent bool) {
 // too, because arp_notify announces those that are there, and the routes after, because they need the interface up.
 func (b *builder) inside() {
 	name := b.plan.Pair.Peer
+	b.sysctls(general)
 	if b.has(false) {
 		b.insideSysctl("net/ipv6/conf/%s/disable_ipv6", "0", false)
 		b.insideSysctl("net/ipv6/conf/%s/accept_dad", map[bool]string{true: "1", false: "0"}[b.cfg.EnableDAD], true)
@@ -172,16 +174,22 @@ func (b *builder) inside() {
 			b.insideSysctl("net/ipv6/conf/%s/ndisc_notify", "1", true)
 		}
 	}
+	b.sysctls(beforeUp)
+	b.knobs()
 	for _, a := range b.addrs.List {
 		b.plan.Inside = append(b.plan.Inside, b.insideAddress(a))
 	}
 	b.plan.Inside = append(b.plan.Inside, Interface{
 		Name: name, MAC: b.containerMAC(), MTU: b.cfg.MTU, Up: !b.cfg.DisableContainerInterface,
 	})
+	b.sysctls(afterUp)
 }
 
 func (b *builder) insideAddress(a Assigned) Address {
-	o := Address{Place: Container, Link: b.plan.Pair.Peer, Prefix: a.Prefix, DAD: b.cfg.EnableDAD, State: "ok"}
+	o := Address{
+		Place: Container, Link: b.plan.Pair.Peer, Prefix: a.Prefix, DAD: b.cfg.EnableDAD, State: "ok",
+		Quiet: b.cfg.Routing.OwnTable(), // the kernel would put the subnet's route into the main table
+	}
 	if b.cfg.Mode == netconf.Routed {
 		// Nothing but the gateway is on this link, so no prefix is.
 		o.Quiet = true
@@ -195,6 +203,7 @@ func (b *builder) insideAddress(a Assigned) Address {
 // insideRoute adds a route of the container unless one of the same identity is there already.
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
+	r = b.place(r)
 	for _, o := range b.plan.Inside {
 		if o.ID() == r.ID() {
 			return

@@ -23,9 +23,11 @@ func (b *builder) routed() {
 	for _, a := range b.addrs.List {
 		b.routedAddress(a, gateway(a.Prefix.Addr()))
 	}
-	if b.cfg.DefaultGateway {
+	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
 		for _, a := range b.addrs.List {
-			b.insideRoute(Route{Dst: anywhere(a.Prefix.Addr()), Via: gateway(a.Prefix.Addr()), OnLink: true})
+			if via := gateway(a.Prefix.Addr()); via.IsValid() {
+				b.insideRoute(Route{Dst: anywhere(a.Prefix.Addr()), Via: via, OnLink: true})
+			}
 		}
 	}
 	b.ipamRoutes(gateway, true)
