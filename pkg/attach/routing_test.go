@@ -3,8 +3,6 @@ package attach_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -13,49 +11,6 @@ import (
 
 	"github.com/veth-cni/veth/test/node"
 )
-
-func run(t *testing.T, ns *node.Namespace, name string, args ...string) {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := ns.Run(cmd); err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out.String())
-	}
-}
-
-func set(t *testing.T, ns *node.Namespace, key, value string) {
-	t.Helper()
-	if err := ns.Do(func() error { return os.WriteFile("/proc/sys/"+key, []byte(value), 0) }); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func get(t *testing.T, ns *node.Namespace, key string) string {
-	t.Helper()
-	var value []byte
-	err := ns.Do(func() (err error) {
-		value, err = os.ReadFile("/proc/sys/" + key)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(value))
-}
-
-func link(t *testing.T, ns *node.Namespace, name string) *netlink.LinkAttrs {
-	t.Helper()
-	var l netlink.Link
-	err := ns.Do(func() (err error) {
-		l, err = netlink.LinkByName(name)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l.Attrs()
-}
 
 // strict makes the kernel drop what arrives by another interface than an answer would leave by.
 func strict(t *testing.T, ns *node.Namespace) {
@@ -104,6 +59,7 @@ func TestTwoInterfacesAnswerEachForItself(t *testing.T) {
 			attachTo(t, n, onlyA, "eth0", a)
 			delete(b, "table") // its one interface is its way everywhere
 			attachTo(t, n, onlyB, "eth0", b.with(network{"isDefaultGateway": true}))
+			settle(n.Namespace, both, onlyA, onlyB)
 			for _, asker := range []*node.Namespace{onlyA, onlyB, n.Namespace} {
 				answers(t, asker, eth0, "net1")
 				answers(t, asker, net1, "eth0")
@@ -173,6 +129,7 @@ func TestSecondInterfaceWithoutDefaultRoute(t *testing.T) {
 			if d := node.Diff(before, both.Snapshot()); strings.Contains(d, "default") {
 				t.Errorf("a default route changed:\n%s", d)
 			}
+			settle(n.Namespace, both, onlyB)
 			for _, a := range b.addresses() {
 				if err := both.Ping(a); err != nil {
 					t.Error(err)
@@ -350,6 +307,7 @@ func TestDefaultRouteMetric(t *testing.T) {
 	}
 }
 
+// leavesBy asks the kernel for the interface that a packet would leave by.
 func leavesBy(t *testing.T, ns *node.Namespace, to netip.Addr) string {
 	t.Helper()
 	var name string

@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"maps"
 	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
 
 	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/netconf"
@@ -121,8 +125,59 @@ func attachTo(t *testing.T, n *node.Node, inside *node.Namespace, ifName string,
 	return c
 }
 
-// ip runs one command of ip(8) inside a namespace.
+// settle waits until the kernel has told IPv6 of new carriers, from a work queue that a busy machine delays. A container
+// takes longer to start than that, a test does not.
+func settle(all ...*node.Namespace) {
+	for _, ns := range all {
+		_ = ns.Snapshot()
+	}
+}
+
+// ip runs ip(8) inside a namespace.
 func ip(t *testing.T, ns *node.Namespace, args ...string) {
 	t.Helper()
-	run(t, ns, "ip", args...)
+	cmd := exec.Command("ip", args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := ns.Run(cmd); err != nil {
+		t.Fatalf("%s: %v: %s", cmd, err, out.String())
+	}
 }
+
+// set writes a sysctl as a namespace shows it.
+func set(t *testing.T, ns *node.Namespace, key, value string) {
+	t.Helper()
+	if err := ns.Do(func() error { return os.WriteFile("/proc/sys/"+key, []byte(value), 0) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// get reads a sysctl as a namespace shows it.
+func get(t *testing.T, ns *node.Namespace, key string) string {
+	t.Helper()
+	var value []byte
+	err := ns.Do(func() (err error) {
+		value, err = os.ReadFile("/proc/sys/" + key)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(value))
+}
+
+// link looks an interface up inside a namespace.
+func link(t *testing.T, ns *node.Namespace, name string) *netlink.LinkAttrs {
+	t.Helper()
+	var l netlink.Link
+	err := ns.Do(func() (err error) {
+		l, err = netlink.LinkByName(name)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Attrs()
+}
+
+var addr = netip.MustParseAddr
