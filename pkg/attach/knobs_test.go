@@ -268,6 +268,16 @@ func TestCheckComparesTheMTUThatAddChose(t *testing.T) {
 	}
 }
 
+// A result without MTU does not excuse what the configuration names.
+func TestCheckComparesTheMTUOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	n := node.New(t)
+	eth0 := attachTo(t, n, n.Container(), "eth0", dual("a", "1", network{"cniVersion": "0.4.0", "mtu": 1400}))
+	host := eth0.result.Interfaces[0].Name
+	ip(t, n.Namespace, "link", "set", host, "mtu", "1399")
+	wrong(t, eth0, "host interface "+host+": mtu: want 1400, found 1399")
+}
+
 // The container sends to the world what fits the way there whole, and learns of what does not at once.
 func TestPacketsFitTheWayOut(t *testing.T) {
 	t.Parallel()

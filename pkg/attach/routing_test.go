@@ -1,8 +1,10 @@
 package attach_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +110,53 @@ func TestWithoutATableAnswersLeaveByTheWrongInterface(t *testing.T) {
 	to := net1.addresses()[0]
 	if onlyA.PingWith(to, node.PingOptions{Timeout: 300 * time.Millisecond}) == nil {
 		t.Errorf("%s answered a container of the other network without a table", to)
+	}
+}
+
+// Two networks that nobody has planned together: both have the same subnet, and each its own neighbours.
+func TestTwoInterfacesOfOneSubnet(t *testing.T) {
+	t.Parallel()
+	n := node.New(t)
+	both, onlyA, onlyB := n.Container(), n.Container(), n.Container()
+	strict(t, both)
+	a := dual("a", "1", network{"bridge": "br-a"})
+	b := dual("b", "1", network{"bridge": "br-b", "table": "auto", "isDefaultGateway": false})
+	eth0, net1 := attachTo(t, n, both, "eth0", a), attachTo(t, n, both, "net1", b)
+	attachTo(t, n, onlyA, "eth0", a)
+	delete(b, "table")
+	attachTo(t, n, onlyB, "eth0", b)
+	settle(both, onlyA, onlyB)
+	answers(t, onlyA, eth0, "net1")
+	answers(t, onlyB, net1, "eth0")
+}
+
+// The conflist that the documentation offers for a second network does what it is for.
+func TestSecondNetworkConflist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../conf/92-second-network.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		CNIVersion string    `json:"cniVersion"`
+		Name       string    `json:"name"`
+		Plugins    []network `json:"plugins"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		t.Fatal(err)
+	}
+	n := node.New(t)
+	both, onlyA := n.Container(), n.Container()
+	strict(t, both)
+	a := dual("a", "1", nil)
+	world(t, n, "out", "1450", "route add default dev out")
+	attachTo(t, n, both, "eth0", a)
+	net1 := attachTo(t, n, both, "net1", list.Plugins[0].with(network{"cniVersion": list.CNIVersion, "name": list.Name}))
+	attachTo(t, n, onlyA, "eth0", a)
+	settle(n.Namespace, both, onlyA)
+	answers(t, onlyA, net1, "eth0")
+	if l := link(t, both, "net1"); l.MTU != 1400 || l.TxQLen != 1000 || get(t, both, "net/ipv4/conf/net1/log_martians") != "1" {
+		t.Errorf("the second interface: %+v", l)
 	}
 }
 
@@ -262,6 +311,9 @@ func TestCheckNamesWhatIsWrongWithRules(t *testing.T) {
 	ip(t, c, "rule", "add", "priority", "30000", "from", four.String(), "lookup", "8")
 	wrong(t, net1, "container rule 30000 from "+four.String()+": table: want 9, found 8")
 	ip(t, c, "rule", "add", "priority", "30000", "from", four.String(), "lookup", "9")
+	if err := net1.check(); err != nil {
+		t.Errorf("CHECK with somebody else's rule beside the wanted one: %v", err)
+	}
 	ip(t, c, "-6", "route", "del", "default", "table", "9")
 	wrong(t, net1, "container route default6 table 9: missing")
 	ip(t, c, "-6", "rule", "del", "from", six.String())

@@ -47,7 +47,7 @@ func (n *Node) pathMTU(to netip.Addr) int {
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
-	if err != nil || len(answers) == 0 || nl.DeserializeRtMsg(answers[0]).Type != unix.RTN_UNICAST {
+	if err != nil || len(answers) == 0 {
 		return 0
 	}
 	route := answers[0][unix.SizeofRtMsg:]
