@@ -73,7 +73,7 @@ func (m *machine) unrule(cfg *netconf.Config) error {
 	if m.node.Enter(cfg.Attachment.Netns) != nil {
 		return nil // the namespace is gone, and its rules are
 	}
-	addrs, err := m.node.Inner(plan.Owner(cfg).HostName(), cfg.Attachment.IfName)
+	addrs, err := m.node.Inner(plan.Owner(cfg).HostName())
 	failed := []error{cnierr.Wrap(cnierr.KernelRefused, err, "look for the container's addresses")}
 	if len(addrs) == 0 {
 		addrs = reported(cfg)

@@ -263,6 +263,46 @@ func TestDelFindsRulesByTheResult(t *testing.T) {
 	}
 }
 
+// The interface may have another name by now, and nobody has kept the result.
+func TestDelFindsRulesByTheInterface(t *testing.T) {
+	t.Parallel()
+	n := node.New(t)
+	c := n.Container()
+	before := c.Snapshot()
+	net1 := attachTo(t, n, c, "net1", dual("a", "1", network{"table": "auto"}))
+	ip(t, c, "link", "set", "net1", "down")
+	ip(t, c, "link", "set", "net1", "name", "mine")
+	net1.result = nil
+	if err := net1.del(); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(node.Diff(before, c.Snapshot())) {
+		if strings.Contains(line, "rule") {
+			t.Errorf("DEL has left: %s", line)
+		}
+	}
+}
+
+// The host end may have its peer in another namespace by now, where the index is that of another interface here.
+func TestDelTakesNoStrangerForThePeer(t *testing.T) {
+	t.Parallel()
+	n := node.New(t)
+	c, elsewhere := n.Container(), n.Container()
+	net1 := attachTo(t, n, c, "net1", dual("a", "1", network{"table": 7}))
+	ip(t, c, "link", "set", "net1", "netns", elsewhere.Name)
+	index := fmt.Sprint(link(t, elsewhere, "net1").Index)
+	ip(t, c, "link", "add", "mine", "index", index, "type", "bridge")
+	ip(t, c, "address", "add", "10.99.0.1/32", "dev", "mine")
+	ip(t, c, "rule", "add", "priority", "30000", "from", "10.99.0.1", "lookup", "7")
+	net1.result = nil
+	if err := net1.del(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(c.Snapshot(), "from 10.99.0.1/32") {
+		t.Error("DEL has removed the rule of another interface")
+	}
+}
+
 // DEL must not take the rules of an attachment that has the interface's name now.
 func TestLateDelLeavesTheNextAttachment(t *testing.T) {
 	t.Parallel()

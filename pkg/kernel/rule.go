@@ -75,8 +75,8 @@ func (n *Node) observeRule(r plan.Rule) (plan.Object, error) {
 }
 
 // Inner returns the addresses of the container's end of an attachment, found by the host end's name; none when either
-// end is gone. An interface of that name in the container that is not the host end's peer is another attachment's.
-func (n *Node) Inner(hostEnd, ifName string) ([]netip.Addr, error) {
+// end is gone. Whoever is inside may have renamed its end, so the kernel says which interface it is.
+func (n *Node) Inner(hostEnd string) ([]netip.Addr, error) {
 	outer, err := n.host.linkByName(hostEnd)
 	if missing(err) {
 		return nil, nil
@@ -84,14 +84,19 @@ func (n *Node) Inner(hostEnd, ifName string) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	inner, err := n.container.linkByName(ifName)
-	if missing(err) {
-		return nil, nil
-	}
-	if err != nil || inner.Attrs().ParentIndex != outer.Attrs().Index || outer.Attrs().ParentIndex != inner.Attrs().Index {
+	h, err := n.container.handle()
+	if err != nil {
 		return nil, err
 	}
-	list, err := n.addresses(plan.Container, ifName, unix.AF_UNSPEC)
+	// IFLA_LINK of a veth is its peer's index; the peer must point back, or it is elsewhere.
+	inner, err := h.LinkByIndex(outer.Attrs().ParentIndex)
+	if missing(err) || err == nil && inner.Attrs().ParentIndex != outer.Attrs().Index {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := n.addresses(plan.Container, inner.Attrs().Name, unix.AF_UNSPEC)
 	if err != nil {
 		return nil, err
 	}
