@@ -63,7 +63,7 @@ func (m *machine) contained(cfg *netconf.Config) error {
 }
 
 // unrule removes the rules of an attachment whose container lives on: everything else inside dies with the interface. It
-// must run while the interface still tells its addresses; without it the earlier result does. A rule is alike in
+// must run while the pair still tells its addresses; without it the earlier result does. A rule is alike in
 // address, table and priority, so nobody else's is touched.
 func (m *machine) unrule(cfg *netconf.Config) error {
 	table := plan.Table(cfg)
@@ -73,7 +73,7 @@ func (m *machine) unrule(cfg *netconf.Config) error {
 	if m.node.Enter(cfg.Attachment.Netns) != nil {
 		return nil // the namespace is gone, and its rules are
 	}
-	addrs, err := m.node.Inner(plan.Owner(cfg).HostName())
+	addrs, err := m.node.Held(plan.Owner(cfg))
 	failed := []error{cnierr.Wrap(cnierr.KernelRefused, err, "look for the container's addresses")}
 	if len(addrs) == 0 {
 		addrs = reported(cfg)

@@ -3,12 +3,15 @@ package kernel
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -74,37 +77,50 @@ func (n *Node) observeRule(r plan.Rule) (plan.Object, error) {
 	return found, nil
 }
 
-// Inner returns the addresses of the container's end of an attachment, found by the host end's name; none when either
-// end is gone. Whoever is inside may have renamed its end, so the kernel says which interface it is.
-func (n *Node) Inner(hostEnd string) ([]netip.Addr, error) {
-	outer, err := n.host.linkByName(hostEnd)
+// Held returns the addresses of an attachment as far as the kernel still knows them: those leased by the host end, and
+// those of the container's end, which IPv6 takes away from an interface that is set down.
+func (n *Node) Held(owner lease.Owner) ([]netip.Addr, error) {
+	outer, err := n.host.linkByName(owner.HostName())
 	if missing(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	var held []netip.Addr
+	for _, name := range outer.Attrs().AltNames {
+		if a, ok := lease.Parse(name, owner.Network); ok {
+			held = append(held, a)
+		}
+	}
+	inner, err := n.innerEnd(outer.Attrs())
+	if err != nil || inner == "" {
+		return held, err
+	}
+	list, err := n.addresses(plan.Container, inner, unix.AF_UNSPEC)
+	for _, a := range list {
+		if !slices.Contains(held, a.Prefix.Addr()) {
+			held = append(held, a.Prefix.Addr())
+		}
+	}
+	return held, err
+}
+
+// innerEnd is the name of a host end's peer, which whoever is inside may have changed; empty when it is elsewhere.
+// IFLA_LINK of a veth is its peer's index, and the peer must point back.
+func (n *Node) innerEnd(outer *netlink.LinkAttrs) (string, error) {
 	h, err := n.container.handle()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	// IFLA_LINK of a veth is its peer's index; the peer must point back, or it is elsewhere.
-	inner, err := h.LinkByIndex(outer.Attrs().ParentIndex)
-	if missing(err) || err == nil && inner.Attrs().ParentIndex != outer.Attrs().Index {
-		return nil, nil
+	inner, err := h.LinkByIndex(outer.ParentIndex)
+	if missing(err) || err == nil && inner.Attrs().ParentIndex != outer.Index {
+		return "", nil
 	}
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	list, err := n.addresses(plan.Container, inner.Attrs().Name, unix.AF_UNSPEC)
-	if err != nil {
-		return nil, err
-	}
-	addrs := make([]netip.Addr, len(list))
-	for i, a := range list {
-		addrs[i] = a.Prefix.Addr()
-	}
-	return addrs, nil
+	return inner.Attrs().Name, nil
 }
 
 // OwnNamespace reports whether the container's namespace is the plugin's own, which Enter allows to a caller who
