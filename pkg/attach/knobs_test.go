@@ -19,7 +19,6 @@ var tuned = network{
 		"net.ipv4.conf.IFNAME.log_martians":         "1",
 		"net/ipv4/conf/all/forwarding":              "1",
 		"net.ipv4.conf.IFNAME.forwarding":           "0",
-		"net.ipv6.conf.IFNAME.mtu":                  "1300",
 		"net.ipv4.conf.IFNAME.arp_notify":           "0",
 		"net.ipv4.tcp_rmem":                         "4096 100000 200000",
 		"net.ipv4.ip_local_reserved_ports":          "30000-30009",
@@ -45,9 +44,8 @@ func TestTuning(t *testing.T) {
 				for key, want := range map[string]string{
 					"net/ipv4/conf/IFNAME/log_martians":         "1",
 					"net/ipv4/conf/all/forwarding":              "1",
-					"net/ipv4/conf/IFNAME/forwarding":           "0",    // although "all" hands its value on
-					"net/ipv6/conf/IFNAME/mtu":                  "1300", // although the kernel sets it as the link comes up
-					"net/ipv4/conf/IFNAME/arp_notify":           "0",    // although bridge mode would have it on
+					"net/ipv4/conf/IFNAME/forwarding":           "0", // although "all" hands its value on
+					"net/ipv4/conf/IFNAME/arp_notify":           "0", // although bridge mode would have it on
 					"net/ipv4/tcp_rmem":                         "4096\t100000\t200000",
 					"net/ipv4/ip_local_reserved_ports":          "30000-30009",
 					"net/ipv6/conf/IFNAME/hop_limit":            "32",

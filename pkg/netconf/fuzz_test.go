@@ -23,7 +23,7 @@ func FuzzParse(f *testing.F) {
 		veth(`"prevResult": {"ips": [{"address": "10.0.0.5/8", "interface": 0}], "interfaces": [{"name": "eth0"}]}`),
 		`{"cniVersion": "0.4.0", "name": "n", "type": "veth", "prevResult": {"ips": [{"version": "4", "address": "::1/8"}]}}`,
 		veth(`"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}], "cni.dev/attachments": null`),
-		pooled(`"sysctl": {"net.ipv4.conf.IFNAME.log_martians": "1", "net/ipv6/conf/eth0.5/mtu": " 1300 "}`,
+		pooled(`"sysctl": {"net.ipv4.conf.IFNAME.log_martians": "1", "net/ipv6/conf/eth0.5/hop_limit": " 13 "}`,
 			`"promisc": true, "allmulti": false, "txQLen": 9, "mac": "02:00:00:00:00:04", "table": "auto"`),
 		bridged(`"ipam": {"type": "dhcp"}, "table": 100, "defaultRouteMetric": 9, "mtuOverhead": 50`),
 	} {

@@ -97,7 +97,7 @@ func (p *parser) sysctl(path string, m member) (Sysctl, error) {
 	}
 	s.Key = strings.Join(parts, "/")
 	s.OfInterface = len(parts) == 5 && (parts[2] == "conf" || parts[2] == "neigh") && parts[3] == ifName
-	return s, p.keepsIPv6(path, s)
+	return s, p.lasts(path, s)
 }
 
 // ifNamePart stands for the container's interface in the name of a setting.
@@ -129,10 +129,20 @@ func sysctlName(parts []string) string {
 	return strings.Join(dotted, ".")
 }
 
-// keepsIPv6 refuses the one setting that takes the container's addresses away, where it is known to get some.
-func (p *parser) keepsIPv6(path string, s Sysctl) error {
-	subnet, is6 := p.config.IPAM.subnet6()
-	if is6 && s.OfInterface && strings.HasSuffix(s.Key, "/disable_ipv6") && s.Value != "0" {
+// lasts refuses what would not last, or what would not last beside it: the container's addresses, where it is known to
+// get some, and the MTU of IPv6, which the kernel sets to the interface's whenever the link comes up (addrconf_notify,
+// net/ipv6/addrconf.c).
+func (p *parser) lasts(path string, s Sysctl) error {
+	setting, is6 := strings.CutPrefix(s.Key, "net/ipv6/conf/")
+	if !is6 || !s.OfInterface {
+		return nil
+	}
+	_, setting, _ = strings.Cut(setting, "/")
+	subnet, given := p.config.IPAM.subnet6()
+	switch {
+	case setting == "mtu":
+		return cnierr.New(cnierr.InvalidConfig, "%s: the kernel sets it to the interface's whenever the link comes up: want mtu", path)
+	case setting == "disable_ipv6" && s.Value != "0" && given:
 		return cnierr.New(cnierr.InvalidConfig, "%s: contradicts ipam.ranges, which gives addresses of %s", path, subnet)
 	}
 	return nil

@@ -28,7 +28,7 @@ func TestSysctlNames(t *testing.T) {
 		{"net.ipv4.ip_forward", "eth0", "net.ipv4.ip_forward", "net/ipv4/ip_forward", false},
 		{"net/ipv4/ip_forward", "eth0", "net.ipv4.ip_forward", "net/ipv4/ip_forward", false},
 		{"net.ipv4.conf.IFNAME.arp_filter", "eth0", "net.ipv4.conf.IFNAME.arp_filter", "net/ipv4/conf/eth0/arp_filter", true},
-		{"net/ipv6/conf/IFNAME/mtu", "eth0", "net.ipv6.conf.IFNAME.mtu", "net/ipv6/conf/eth0/mtu", true},
+		{"net/ipv6/conf/IFNAME/forwarding", "eth0", "net.ipv6.conf.IFNAME.forwarding", "net/ipv6/conf/eth0/forwarding", true},
 		{"net.ipv4.neigh.IFNAME.ucast_solicit", "e.5", "net.ipv4.neigh.IFNAME.ucast_solicit", "net/ipv4/neigh/e.5/ucast_solicit", true},
 		{"net.ipv4.conf.eth0.arp_filter", "eth0", "net.ipv4.conf.eth0.arp_filter", "net/ipv4/conf/eth0/arp_filter", true},
 		{"net.ipv4.conf.eth1.arp_filter", "eth0", "net.ipv4.conf.eth1.arp_filter", "net/ipv4/conf/eth1/arp_filter", false},
@@ -111,6 +111,10 @@ func TestBadTuning(t *testing.T) {
 		{
 			"IPv6 off", Request{IfName: "eth0"}, pooled(`"sysctl": {"net.ipv6.conf.IFNAME.disable_ipv6": "1"}`), 7,
 			`sysctl["net.ipv6.conf.IFNAME.disable_ipv6"]: contradicts ipam.ranges, which gives addresses of 2001:db8::/64`,
+		},
+		{
+			"IPv6's MTU", Request{IfName: "eth0"}, pooled(`"sysctl": {"net.ipv6.conf.eth0.mtu": "1400"}`), 7,
+			`sysctl["net.ipv6.conf.eth0.mtu"]: the kernel sets it to the interface's whenever the link comes up: want mtu`,
 		},
 		{"txQLen", Request{}, veth(`"txQLen": -1`), 7, `txQLen: -1 is not valid: want 0 to 2147483647 packets`},
 		{"txQLen large", Request{}, veth(`"txQLen": 2147483648`), 7, `txQLen: 2147483648 is not valid: want 0 to 2147483647 packets`},

@@ -174,7 +174,7 @@ func (b *builder) inside() {
 			b.insideSysctl("net/ipv6/conf/%s/ndisc_notify", "1", true)
 		}
 	}
-	b.sysctls(beforeUp)
+	b.sysctls(ofInterface)
 	b.knobs()
 	for _, a := range b.addrs.List {
 		b.plan.Inside = append(b.plan.Inside, b.insideAddress(a))
@@ -182,7 +182,6 @@ func (b *builder) inside() {
 	b.plan.Inside = append(b.plan.Inside, Interface{
 		Name: name, MAC: b.containerMAC(), MTU: b.cfg.MTU, Up: !b.cfg.DisableContainerInterface,
 	})
-	b.sysctls(afterUp)
 }
 
 func (b *builder) insideAddress(a Assigned) Address {

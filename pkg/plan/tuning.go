@@ -2,7 +2,6 @@ package plan
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/veth-cni/veth/pkg/netconf"
 )
@@ -60,11 +59,5 @@ func (b *builder) setInside(s Sysctl) {
 
 // The kinds of settings, in the order in which the kernel must get them. General ones may reach every interface, so
 // they come before what the plan itself sets on the container's.
-func general(s netconf.Sysctl) bool  { return !s.OfInterface }
-func beforeUp(s netconf.Sysctl) bool { return s.OfInterface && !afterUp(s) }
-
-// afterUp is what the kernel sets anew when the interface comes up: IPv6's own MTU becomes the interface's (NETDEV_UP in
-// addrconf_notify, net/ipv6/addrconf.c).
-func afterUp(s netconf.Sysctl) bool {
-	return s.OfInterface && strings.HasPrefix(s.Key, "net/ipv6/") && strings.HasSuffix(s.Key, "/mtu")
-}
+func general(s netconf.Sysctl) bool     { return !s.OfInterface }
+func ofInterface(s netconf.Sysctl) bool { return s.OfInterface }
