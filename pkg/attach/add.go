@@ -3,13 +3,13 @@ package attach
 import (
 	"context"
 	"errors"
-	"syscall"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/kernel"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 	"github.com/veth-cni/veth/pkg/result"
@@ -62,7 +62,7 @@ func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error
 		addrs.DNS = dns
 	}
 	p := plan.Build(a.cfg, addrs)
-	for _, part := range [][]plan.Object{p.Inside, p.Outside, p.Shared} {
+	for _, part := range [][]plan.Object{p.Common, p.Guards, p.Inside, p.Outside} {
 		if err := a.apply(part...); err != nil {
 			return nil, err
 		}
@@ -70,11 +70,19 @@ func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error
 	if err := a.node.Settle(p.Inside); err != nil {
 		return nil, err
 	}
+	if err := a.apply(p.Shared...); err != nil {
+		return nil, err
+	}
+	if !a.cfg.DisableContainerInterface {
+		if err := a.node.Ready(p); err != nil {
+			return nil, err
+		}
+	}
 	return result.Build(a.cfg, p, addrs, a.facts(p)), nil
 }
 
 // wire makes the pair and what it hangs on. A bridge can vanish between the look and the use of it, when the call that
-// had made it fails and takes it back: then it is made anew.
+// had made it fails and takes it back: then it is looked for, or made, anew.
 func (a *adding) wire() error {
 	const tries = 5
 	p := plan.Wire(a.cfg)
@@ -83,7 +91,7 @@ func (a *adding) wire() error {
 		if err = a.apply(p.Base...); err != nil {
 			return err
 		}
-		if err = a.apply(p.Pair); !errors.Is(err, syscall.ENODEV) || len(a.made) > 0 {
+		if err = a.apply(p.Pair); !errors.Is(err, kernel.ErrBridgeGone) {
 			return err
 		}
 	}
@@ -125,7 +133,7 @@ func (a *adding) facts(p plan.Plan) result.Facts {
 
 // rollback gives the address back only once the interface that had it is gone.
 func (a *adding) rollback(ctx context.Context) error {
-	err := a.undo()
+	err := a.undo(a.cfg.Network)
 	if a.delegated {
 		err = errors.Join(err, ipam.NewDelegate(a.cfg).Del(ctx))
 	}

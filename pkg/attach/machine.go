@@ -2,6 +2,7 @@
 package attach
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -52,28 +53,66 @@ func (m *machine) applyOne(o plan.Object) (bool, error) {
 	return m.node.Apply(o)
 }
 
-// undo removes what this call created, the last first, and goes on after a failure.
-func (m *machine) undo() error {
-	var failed []error
-	for i := len(m.made) - 1; i >= 0; i-- {
-		failed = append(failed, m.undoOne(m.made[i]))
-	}
+// undo takes back what this call did, the last first, and goes on after a failure. What the network or the host shares
+// stays as soon as somebody else is attached: an ADD that ran beside this one may count on it. One that attached itself
+// while it was being taken back gets it again; one that does so later finds it missing and makes it, because an ADD makes
+// its pair before it looks for what is shared.
+func (m *machine) undo(network string) error {
+	made := m.made
 	m.made = nil
+	var failed []error
+	var shared []plan.Object
+	for i := len(made) - 1; i >= 0; i-- {
+		switch made[i].(type) {
+		case plan.Pair, plan.Rule: // the attachment's own
+			failed = append(failed, m.node.Undo(made[i]))
+		default:
+			if outlives(made[i]) {
+				shared = append(shared, made[i])
+			}
+		}
+	}
+	for _, o := range shared {
+		failed = append(failed, m.undoShared(o, network))
+	}
 	return errors.Join(failed...)
 }
 
-func (m *machine) undoOne(o plan.Object) error {
-	switch o := o.(type) {
-	case plan.Masquerade:
-		return m.firewall.Undo(o)
-	case plan.Bridge, plan.Pair, plan.VLANInterface, plan.Rule:
-		return m.node.Undo(o)
-	case plan.Address:
-		if o.Place == plan.Host {
-			return m.node.Undo(o)
-		}
+func (m *machine) undoShared(o plan.Object, network string) error {
+	if gateway, ok := o.(plan.Address); ok && gateway.Label == plan.GatewayLabel {
+		network = "" // every routed network's
 	}
-	return nil // it dies with the pair
+	if others, err := m.node.Attached(network); others || err != nil {
+		return err
+	}
+	if err := m.undoOne(o); err != nil {
+		return err
+	}
+	others, err := m.node.Attached(network)
+	if others {
+		err = m.apply(o)
+	}
+	return err
+}
+
+// outlives reports whether an object that others may share stays when the pair is deleted.
+func outlives(o plan.Object) bool {
+	switch o := o.(type) {
+	case plan.Masquerade, plan.Bridge, plan.VLANInterface:
+		return true
+	case plan.Address:
+		return o.Place == plan.Host
+	case plan.Sysctl:
+		return o.Place == plan.Host
+	}
+	return false
+}
+
+func (m *machine) undoOne(o plan.Object) error {
+	if masq, ok := o.(plan.Masquerade); ok {
+		return m.firewall.Undo(masq)
+	}
+	return m.node.Undo(o)
 }
 
 // observe shows the objects that are there.
@@ -81,13 +120,12 @@ func (m *machine) observe(objects []plan.Object) ([]plan.Object, error) {
 	var seen []plan.Object
 	for _, o := range objects {
 		if masq, ok := o.(plan.Masquerade); ok {
-			found, err := m.firewall.Observe(masq)
+			reason, err := m.firewall.Missing(masq)
 			if err != nil {
 				return nil, err
 			}
-			if found {
-				seen = append(seen, masq)
-			}
+			masq.State = cmp.Or(reason, "ok")
+			seen = append(seen, masq)
 			continue
 		}
 		got, err := m.node.Observe(o)

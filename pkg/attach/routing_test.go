@@ -355,7 +355,7 @@ func TestCheckNamesWhatIsWrongWithRules(t *testing.T) {
 		t.Errorf("CHECK with somebody else's rule beside the wanted one: %v", err)
 	}
 	ip(t, c, "-6", "route", "del", "default", "table", "9")
-	wrong(t, net1, "container route default6 table 9: missing")
+	wrong(t, net1, "container route IPv6 default table 9: missing")
 	ip(t, c, "-6", "rule", "del", "from", six.String())
 	wrong(t, net1, "container rule 30000 from "+six.String()+": missing")
 }

@@ -47,16 +47,13 @@ func New(code uint, format string, args ...any) error {
 }
 
 // Wrap gives err a code and a sentence before it. The message keeps err's text and errors.Is still finds err's causes.
-// An err that carries a code already keeps that code: the failure closest to its cause knows best what it is.
+// An err that carries a code already keeps that code: the failure closest to its cause knows best what it is. Of several
+// that were joined, the first counts.
 func Wrap(code uint, err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	var coded *types.Error
-	if errors.As(err, &coded) {
-		code = coded.Code
-	}
-	return &wrapped{code: code, msg: fmt.Sprintf(format, args...), err: err}
+	return &wrapped{code: codeOf(err, code), msg: fmt.Sprintf(format, args...), err: err}
 }
 
 // Key reports a configuration key whose value cannot be used; want says what would be right, as a noun phrase.
@@ -69,20 +66,21 @@ func Of(err error, fallback uint) *types.Error {
 	if err == nil {
 		return nil
 	}
-	code, details := fallback, ""
+	out := &types.Error{Code: codeOf(err, fallback), Msg: err.Error()}
+	if bare, ok := err.(*types.Error); ok { //nolint:errorlint // only a bare error would print its details twice
+		out.Msg, out.Details = bare.Msg, bare.Details
+	}
+	out.Msg = strings.ReplaceAll(out.Msg, "\n", "; ") // errors.Join breaks lines
+	return out
+}
+
+// codeOf is the code that err carries. 0 is none: the library makes it up for a plugin that died without a word.
+func codeOf(err error, fallback uint) uint {
 	var coded *types.Error
-	if errors.As(err, &coded) {
-		code, details = coded.Code, coded.Details
+	if errors.As(err, &coded) && coded.Code != types.ErrUnknown {
+		return coded.Code
 	}
-	var w *wrapped
-	if errors.As(err, &w) {
-		code = w.code
-	}
-	msg := err.Error()
-	if coded == err { //nolint:errorlint // only the bare error prints its details twice
-		msg = coded.Msg
-	}
-	return &types.Error{Code: code, Msg: strings.ReplaceAll(msg, "\n", "; "), Details: details} // errors.Join breaks lines
+	return fallback
 }
 
 type wrapped struct {
@@ -93,6 +91,15 @@ type wrapped struct {
 
 func (w *wrapped) Error() string { return w.msg + ": " + w.err.Error() }
 func (w *wrapped) Unwrap() error { return w.err }
+
+// As shows the code to errors.As, which finds the first of joined errors.
+func (w *wrapped) As(target any) bool {
+	t, ok := target.(**types.Error)
+	if ok {
+		*t = &types.Error{Code: w.code, Msg: w.Error()}
+	}
+	return ok
+}
 
 func quote(v any) string {
 	if s, ok := v.(string); ok {

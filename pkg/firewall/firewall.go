@@ -76,6 +76,6 @@ func retry(try func() error) error {
 			return cnierr.Wrap(cnierr.KernelRefused, err,
 				"nftables: the ruleset was changed by others during each of %d attempts; try again", patience)
 		}
-		time.Sleep(rand.N(time.Duration(min(n, 20)) * 100 * time.Microsecond)) //nolint:gosec // jitter, not a secret
+		time.Sleep(rand.N(time.Duration(min(n, 20)) * 100 * time.Microsecond))
 	}
 }

@@ -84,7 +84,7 @@ func golden(t *testing.T, name string) {
 	if *update {
 		must(t, os.WriteFile(file, []byte(got), 0o644))
 	}
-	want, err := os.ReadFile(file) //nolint:gosec // a golden file
+	want, err := os.ReadFile(file)
 	must(t, err)
 	if got != string(want) {
 		t.Errorf("the ruleset is not that of %s:\n%s", file, got)
@@ -294,6 +294,13 @@ func TestRepair(t *testing.T) {
 			},
 		},
 		{
+			name: "chain at another priority", missing: [2]string{chain, chain},
+			nft: []string{
+				"flush chain inet veth postrouting", "delete chain inet veth postrouting",
+				"add chain inet veth postrouting { type nat hook postrouting priority 101; }",
+			},
+		},
+		{
 			name: "chain of another type", missing: [2]string{chain, chain},
 			nft: []string{
 				"flush chain inet veth postrouting", "delete chain inet veth postrouting",
@@ -344,6 +351,35 @@ func handle(f *family) string {
 		return "4"
 	}
 	return "5"
+}
+
+func TestSameExpressions(t *testing.T) {
+	want := masquerade(ipv4)
+	listed := func() []expression {
+		m := addRule(skeleton.chains[0], rule{family: ipv4, exprs: want})
+		must(t, m.err)
+		list, err := decodeRule(m.Message)
+		must(t, err)
+		return list
+	}
+	for _, c := range []struct {
+		name   string
+		change func([]expression) []expression
+		same   bool
+	}{
+		{"as sent", func(l []expression) []expression { return l }, true},
+		{"one more", func(l []expression) []expression { return append(l, expression{name: "unheardof"}) }, false},
+		{"one less", func(l []expression) []expression { return l[:len(l)-1] }, false},
+		{"none", func([]expression) []expression { return nil }, false},
+		{"another kind", func(l []expression) []expression { l[len(l)-1].name = "redir"; return l }, false},
+		{"unreadable", func(l []expression) []expression { l[0].data = []byte{1, 2, 3}; return l }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := sameExpressions(want, c.change(listed())); got != c.same {
+				t.Errorf("same: %v, want %v", got, c.same)
+			}
+		})
+	}
 }
 
 func TestProbeLeavesNothing(t *testing.T) {

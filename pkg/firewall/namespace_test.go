@@ -1,63 +1,28 @@
 package firewall
 
 import (
-	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/test/node"
 )
 
-// TestMain gives the tests the right to make network namespaces: as root they have it, and everybody else gets it by
-// running them in a user namespace of their own.
-func TestMain(m *testing.M) {
-	const inside = "VETH_TEST_USERNS"
-	if os.Geteuid() == 0 || os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	again := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:gosec // this very program
-	again.Stdin, again.Stdout, again.Stderr = os.Stdin, os.Stdout, os.Stderr
-	again.Env = append(os.Environ(), inside+"=1")
-	again.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	err := again.Run()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		os.Exit(exit.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "no user namespace to test in:", err)
-		os.Exit(m.Run())
-	}
-	os.Exit(0)
-}
+func TestMain(m *testing.M) { node.Main(m) }
 
 // enterNew puts the test's thread into a network namespace of its own. The thread stays locked, so it ends with the
 // test and takes the namespace along.
 func enterNew(t testing.TB) {
 	t.Helper()
+	node.Require(t)
 	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		lack(t, "a network namespace: %v", err)
-	}
-}
-
-// lack skips the test for want of something, but not in CI, which has everything.
-func lack(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("needs "+format, args...)
-	}
-	t.Skipf("needs "+format, args...)
+	must(t, unix.Unshare(unix.CLONE_NEWNET))
 }
 
 // current is the network namespace of the test's thread.
@@ -99,14 +64,17 @@ func within(t testing.TB, namespace int, do func()) {
 	do()
 }
 
-// nft runs the nft program in the thread's namespace.
+// nft runs the nft program in the thread's namespace. Without the program the test is skipped, in CI it fails.
 func nft(t testing.TB, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("nft")
-	if err != nil {
-		lack(t, "nft: %v", err)
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatal(err)
 	}
-	out, err := exec.Command(path, args...).CombinedOutput() //nolint:gosec // arguments of this test
+	if err != nil {
+		t.Skip(err)
+	}
+	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -155,7 +123,7 @@ func route(t testing.TB, gateways ...string) {
 
 func sysctl(t testing.TB, key, value string) {
 	t.Helper()
-	must(t, os.WriteFile("/proc/sys/net/"+key, []byte(value), 0)) //nolint:gosec // it exists
+	must(t, os.WriteFile("/proc/sys/net/"+key, []byte(value), 0))
 }
 
 func must(t testing.TB, err error) {

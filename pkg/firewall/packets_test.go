@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"syscall"
@@ -15,12 +16,12 @@ import (
 //	10.88.0.2, 2001:db8:88::2 (pod)   -- pod   --+
 //	                                             |-- host, forwards -- world -- 192.0.2.2, 2001:db8::2, fe80::2 (world)
 //	198.18.0.2, 2001:db8:99::2 (other) -- other -+
-type node struct{ host, pod, other, world int }
+type hosts struct{ host, pod, other, world int }
 
-func newNode(t *testing.T) node {
+func newNode(t *testing.T) hosts {
 	t.Helper()
 	enterNew(t)
-	n := node{current(t), another(t), another(t), another(t)}
+	n := hosts{current(t), another(t), another(t), another(t)}
 	wire(t, cable{
 		name: "pod", to: n.pod,
 		here: []string{"10.88.0.1/24", "2001:db8:88::1/64"}, there: []string{"10.88.0.2/24", "2001:db8:88::2/64"},
@@ -95,12 +96,22 @@ func probe(t *testing.T, j journey) netip.Addr {
 	within(t, j.to, func() { receiver = listen(t, netip.AddrPortFrom(unspecified(j.dst), port), "") })
 	within(t, j.from, func() { sender = listen(t, netip.AddrPortFrom(j.source, 0), outgoing(j.dst)) })
 	dst := net.UDPAddrFromAddrPort(netip.AddrPortFrom(j.dst, port))
-	_, err := sender.WriteTo([]byte("where from?"), dst)
-	must(t, err)
-	must(t, receiver.SetReadDeadline(time.Now().Add(5*time.Second)))
-	_, from, err := receiver.ReadFromUDPAddrPort(make([]byte, 64))
-	must(t, err)
-	return from.Addr().Unmap()
+	said, heard := []byte(j.source.String()+" to "+j.dst.String()), make([]byte, 128)
+	var err error
+	for range 50 { // a datagram can be lost while the links come up
+		if _, err = sender.WriteTo(said, dst); err != nil {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		must(t, receiver.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+		var n int
+		var from netip.AddrPort
+		if n, from, err = receiver.ReadFromUDPAddrPort(heard); err == nil && bytes.Equal(heard[:n], said) {
+			return from.Addr().Unmap()
+		}
+	}
+	t.Fatalf("nothing arrives: %v", err)
+	return netip.Addr{}
 }
 
 // outgoing is the device to bind to for a destination that the routes do not decide, "" for all others.

@@ -3,7 +3,9 @@ package ipam
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/containernetworking/cni/pkg/invoke"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -27,14 +29,17 @@ func NewDelegate(cfg *netconf.Config) Delegate {
 }
 
 // Add runs the plugin's ADD. When that fails, or gives nothing that can be used, it runs DEL before it returns, as the
-// specification demands.
+// specification demands. A plugin that is not there has nothing to undo.
 func (d Delegate) Add(ctx context.Context) (plan.Addresses, error) {
+	if err := d.find(); err != nil {
+		return plan.Addresses{}, cnierr.Wrap(cnierr.DelegateFailed, err, "ipam.type")
+	}
 	addrs, err := d.add(ctx)
-	if err == nil && len(addrs.List) == 0 {
-		err = cnierr.New(cnierr.DelegateFailed, "ipam.type: %q gave no address", d.name)
+	if err == nil {
+		err = usable(addrs)
 	}
 	if err != nil {
-		return plan.Addresses{}, errors.Join(err, d.Del(ctx))
+		return plan.Addresses{}, errors.Join(d.failed("ADD", err), d.Del(ctx))
 	}
 	return addrs, nil
 }
@@ -42,13 +47,31 @@ func (d Delegate) Add(ctx context.Context) (plan.Addresses, error) {
 func (d Delegate) add(ctx context.Context) (plan.Addresses, error) {
 	raw, err := invoke.DelegateAdd(ctx, d.name, d.config, nil)
 	if err != nil {
-		return plan.Addresses{}, d.failed("ADD", err)
+		return plan.Addresses{}, err
 	}
 	r, err := current.NewResultFromResult(raw)
 	if err != nil {
-		return plan.Addresses{}, d.failed("ADD", err)
+		return plan.Addresses{}, err
 	}
 	return result.Addresses(r, -1)
+}
+
+// usable refuses answers that no interface can be given.
+func usable(addrs plan.Addresses) error {
+	if len(addrs.List) == 0 {
+		return errors.New("it gave no address")
+	}
+	for _, a := range addrs.List {
+		if ip := a.Prefix.Addr(); a.Gateway.IsValid() && a.Gateway.Is4() != ip.Is4() {
+			return fmt.Errorf("its gateway %s is not of the family of its address %s", a.Gateway, ip)
+		}
+	}
+	for _, r := range addrs.Routes {
+		if r.Via.IsValid() && r.Via.Is4() != r.Dst.Addr().Is4() {
+			return fmt.Errorf("its route to %s is by a gateway of the other family, %s", r.Dst, r.Via)
+		}
+	}
+	return nil
 }
 
 // Check runs the plugin's CHECK.
@@ -69,14 +92,14 @@ func (d Delegate) GC(ctx context.Context) error {
 // Status fails with NotAvailable when the plugin is missing, and with the plugin's own words when it is not ready.
 func (d Delegate) Status(ctx context.Context) error {
 	if err := d.find(); err != nil {
-		return cnierr.New(cnierr.NotAvailable, "%s", err)
+		return cnierr.Wrap(cnierr.NotAvailable, err, "ipam.type")
 	}
 	return d.failed("STATUS", invoke.DelegateStatus(ctx, d.name, d.config, nil))
 }
 
 // find looks for the plugin's binary.
 func (d Delegate) find() error {
-	_, err := invoke.FindInPath(d.name, splitPath(os.Getenv("CNI_PATH")))
+	_, err := invoke.FindInPath(d.name, filepath.SplitList(os.Getenv("CNI_PATH")))
 	return err
 }
 

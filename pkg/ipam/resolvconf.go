@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -22,27 +21,25 @@ func ResolvConf(path string) (types.DNS, error) {
 	return parseResolvConf(string(b)), nil
 }
 
-// parseResolvConf follows resolv.conf(5): the last "domain" or "search" line wins, the others add up, and comments begin
-// with "#" or ";".
+// parseResolvConf follows resolv.conf(5): of all "domain" and "search" lines the last one alone counts, the others add
+// up, and what begins with no key, such as "#" or ";", is a comment.
 func parseResolvConf(text string) types.DNS {
 	var dns types.DNS
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") || strings.HasPrefix(fields[0], ";") {
+		if len(fields) < 2 {
 			continue
 		}
 		switch fields[0] {
 		case "nameserver":
 			dns.Nameservers = append(dns.Nameservers, fields[1])
 		case "domain":
-			dns.Domain = fields[1]
+			dns.Domain, dns.Search = fields[1], nil
 		case "search":
-			dns.Search = fields[1:]
+			dns.Domain, dns.Search = "", fields[1:]
 		case "options":
 			dns.Options = append(dns.Options, fields[1:]...)
 		}
 	}
 	return dns
 }
-
-func splitPath(list string) []string { return filepath.SplitList(list) }

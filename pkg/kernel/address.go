@@ -108,6 +108,8 @@ func (s *side) deleteAddress(p netip.Prefix, index int) error {
 	msg.Index, msg.Prefixlen = uint32(index), uint8(p.Bits()) //nolint:gosec // small and positive
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
+	// Without it the kernel takes the address with any prefix length (inet_rtm_deladdr).
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
 	return send(req)
 }
 

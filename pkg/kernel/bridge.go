@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -29,10 +31,41 @@ func (n *Node) applyBridge(b plan.Bridge) (bool, error) {
 		return created, err
 	}
 	n.host.known[b.Name] = l.Attrs()
+	if madeHere(l) && l.Attrs().Alias == "" {
+		if err := n.finishBridge(b, l.Attrs()); err != nil {
+			return created, err
+		}
+	}
 	if err := fits(b, l); err != nil {
 		return created, err
 	}
 	return created, n.adjustBridge(b, l)
+}
+
+// madeHere reports whether a bridge has the hardware address that this plugin gives to one of its name. The alias says
+// whose it is, but takes a request of its own, before which an ADD can be killed.
+func madeHere(l netlink.Link) bool {
+	return l.Type() == "bridge" && bytes.Equal(l.Attrs().HardwareAddr, plan.BridgeMAC(l.Attrs().Name))
+}
+
+// finishBridge does what a creating request cannot: it writes the alias, and an MTU that counts as set by the user. The
+// kernel would otherwise take that of the ports, and 1500 when the last one leaves (br_mtu_auto_adjust).
+func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
+	req := n.host.request(unix.RTM_NEWLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(made.Index) //nolint:gosec // an index fits 31 bits
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
+	if b.MTU > 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU)))) //nolint:gosec // netconf keeps it within 16 bits
+	}
+	if err := send(req); err != nil {
+		return fmt.Errorf("write the bridge's alias and MTU: %w", err)
+	}
+	if b.MTU > 0 {
+		made.MTU = b.MTU
+	}
+	return nil
 }
 
 // createBridge reports false when another call made the bridge at the same moment.
@@ -43,9 +76,6 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, b.MAC))
-	if b.MTU > 0 {
-		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU)))) //nolint:gosec // netconf keeps it within 16 bits
-	}
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
 	if b.VLANs {
@@ -62,13 +92,6 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 		return false, cnierr.Wrap(cnierr.FeatureMissing, err, "this kernel has no bridges: want CONFIG_BRIDGE")
 	case err != nil:
 		return false, fmt.Errorf("create the bridge: %w", err)
-	}
-	alias := n.host.request(unix.RTM_NEWLINK, 0)
-	alias.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	alias.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
-	alias.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
-	if err := send(alias); err != nil {
-		return true, fmt.Errorf("write the bridge's alias: %w", err)
 	}
 	// Detection begins with the first port, and until it is over for the bridge's link-local address the host asks no
 	// neighbour on the bridge for packets it forwards there (ndisc_send_ns): IPv6 from elsewhere would be lost meanwhile.
@@ -173,33 +196,71 @@ func (n *Node) undoBridge(b plan.Bridge) error {
 
 // applyVLANInterface makes the bridge a member of the VLAN and puts an 802.1Q interface on it.
 func (n *Node) applyVLANInterface(v plan.VLANInterface) (bool, error) {
-	if _, err := n.host.linkByName(v.Name); !missing(err) {
+	if _, err := n.host.linkByName(v.Name); err == nil {
+		return false, n.fitsVLAN(v)
+	} else if !missing(err) {
 		return false, err
 	}
 	parent, err := n.host.indexOf(v.Bridge)
 	if err != nil {
 		return false, err
 	}
-	h, err := n.host.handle()
-	if err != nil {
-		return false, err
-	}
-	if err := h.BridgeVlanAdd(device(parent), v.VLAN, false, false, true, false); err != nil {
+	if err := n.joinVLAN(v, parent); err != nil {
 		return false, fmt.Errorf("make bridge %s a member of VLAN %d: %w", v.Bridge, v.VLAN, err)
 	}
 	link := &netlink.Vlan{
 		LinkAttrs: netlink.LinkAttrs{Name: v.Name, ParentIndex: parent, Flags: net.FlagUp, TxQLen: -1}, VlanId: int(v.VLAN),
 	}
-	switch err := h.LinkAdd(link); {
+	err = n.host.library.LinkAdd(link)
+	switch {
+	case err == nil:
+		return true, nil
 	case errors.Is(err, syscall.EEXIST):
 		return false, nil
 	case errors.Is(err, syscall.EOPNOTSUPP):
-		return false, cnierr.Wrap(cnierr.FeatureMissing, err,
+		err = cnierr.Wrap(cnierr.FeatureMissing, err,
 			"vlan: this kernel has no VLAN interfaces, which isGateway needs on VLAN %d: want CONFIG_VLAN_8021Q", v.VLAN)
-	case err != nil:
-		return false, err
 	}
-	return true, nil
+	return false, errors.Join(err, n.leaveVLAN(v))
+}
+
+// joinVLAN makes the bridge itself a member of the VLAN, and remembers whether it was one before.
+func (n *Node) joinVLAN(v plan.VLANInterface, bridge int) error {
+	h, err := n.host.handle()
+	if err != nil {
+		return err
+	}
+	members, err := h.BridgeVlanList()
+	if err != nil {
+		return err
+	}
+	own := members[int32(bridge)] //nolint:gosec // an index fits 31 bits
+	was := slices.ContainsFunc(own, func(i *nl.BridgeVlanInfo) bool { return i.Vid == v.VLAN })
+	if err := h.BridgeVlanAdd(device(bridge), v.VLAN, false, false, true, false); err != nil {
+		return vlanError(err)
+	}
+	n.joined[v] = !was
+	return nil
+}
+
+// leaveVLAN takes back what joinVLAN did.
+func (n *Node) leaveVLAN(v plan.VLANInterface) error {
+	if !n.joined[v] {
+		return nil
+	}
+	bridge, err := n.host.indexOf(v.Bridge)
+	if err != nil {
+		return err
+	}
+	return n.host.library.BridgeVlanDel(device(bridge), v.VLAN, false, false, true, false)
+}
+
+// fitsVLAN refuses an interface that has the name and is not the VLAN's.
+func (n *Node) fitsVLAN(v plan.VLANInterface) error {
+	if found := n.differences(v); len(found) > 0 {
+		return cnierr.New(cnierr.Conflict, "vlan: %s", found)
+	}
+	return nil
 }
 
 func (n *Node) observeVLANInterface(v plan.VLANInterface) (plan.Object, error) {
@@ -217,4 +278,9 @@ func (n *Node) observeVLANInterface(v plan.VLANInterface) (plan.Object, error) {
 	return got, nil
 }
 
-func (n *Node) undoVLANInterface(v plan.VLANInterface) error { return n.host.deleteLink(v.Name) }
+func (n *Node) undoVLANInterface(v plan.VLANInterface) error {
+	if err := n.host.deleteLink(v.Name); err != nil {
+		return err
+	}
+	return n.leaveVLAN(v)
+}

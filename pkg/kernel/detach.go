@@ -49,12 +49,36 @@ func (n *Node) Attachments(network string) ([]Attached, error) {
 	}
 	var found []Attached
 	for _, l := range links {
-		if a := l.Attrs(); l.Type() == "veth" && lease.Owns(a.Alias, network) {
+		if a := l.Attrs(); l.Type() == "veth" && lease.Owns(a.Alias, network) && hostEnd(a) {
 			found = append(found, Attached{Name: a.Name, Alias: a.Alias})
 		}
 	}
 	return found, nil
 }
+
+// Attached reports whether anything is attached to a network, to any if it is "", or to one that cannot be told: an
+// interface whose name is of the plugin's making and whose ADD has not written the alias yet. It walks all interfaces.
+func (n *Node) Attached(network string) (bool, error) {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return false, err
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		if l.Type() == "veth" && (lease.Owns(a.Alias, network) || unlabelled(a) || (network == "" && hostEnd(a))) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hostEnd reports whether an interface carries an alias of this plugin, and the name that goes with it.
+func hostEnd(a *netlink.LinkAttrs) bool {
+	owner, ok := lease.ParseOwner(a.Alias)
+	return ok && owner.HostName() == a.Name
+}
+
+func unlabelled(a *netlink.LinkAttrs) bool { return a.Alias == "" && lease.IsHostName(a.Name) }
 
 // Remove deletes a host end.
 func (n *Node) Remove(a Attached) error {
@@ -73,12 +97,13 @@ func (n *Node) Retire(network string) error {
 	}
 	var failed []error
 	for _, l := range links {
-		if l.Type() == "bridge" && l.Attrs().Alias == lease.NetworkAlias(network) {
+		alias := l.Attrs().Alias
+		if l.Type() == "bridge" && (alias == lease.NetworkAlias(network) || alias == "" && madeHere(l)) {
 			failed = append(failed, n.retireBridge(l, links))
 		}
 	}
-	if !anyHostEnd(links) {
-		failed = append(failed, n.retireGateway())
+	if others, err := n.Attached(""); !others {
+		failed = append(failed, err, n.retireGateway())
 	}
 	return errors.Join(failed...)
 }
@@ -95,16 +120,6 @@ func (n *Node) retireBridge(bridge netlink.Link, links []netlink.Link) error {
 		return fmt.Errorf("remove bridge %s: %w", name, err)
 	}
 	return nil
-}
-
-// anyHostEnd reports whether an interface carries an alias of this plugin, of whatever network.
-func anyHostEnd(links []netlink.Link) bool {
-	for _, l := range links {
-		if owner, ok := lease.ParseOwner(l.Attrs().Alias); ok && l.Type() == "veth" && owner.IfName != "" {
-			return true
-		}
-	}
-	return false
 }
 
 func (n *Node) retireGateway() error {

@@ -42,6 +42,9 @@ func (c *Claimant) Claim(a netip.Addr) (bool, error) {
 	if errors.Is(err, syscall.EEXIST) {
 		return false, nil
 	}
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		return false, cnierr.Wrap(cnierr.FeatureMissing, err, "alternative interface names: want Linux 5.5 or later")
+	}
 	if err != nil {
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "lease %s", a)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netns"
@@ -23,6 +24,8 @@ type Node struct {
 	host      *side
 	container *side
 	netns     ns.NetNS
+	before    map[string]string           // host sysctls that Apply changed, as they were
+	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
 }
 
 // Open connects to the namespace of the calling thread.
@@ -31,7 +34,7 @@ func Open() (*Node, error) {
 	if err != nil {
 		return nil, cnierr.Wrap(cnierr.KernelRefused, err, "reach the host's network namespace")
 	}
-	return &Node{host: host}, nil
+	return &Node{host: host, before: map[string]string{}, joined: map[plan.VLANInterface]bool{}}, nil
 }
 
 // Enter opens the container's network namespace at a path. It fails with UnknownContainer when there is nothing at the
@@ -68,21 +71,31 @@ func openNamespace(path string) (ns.NetNS, error) {
 		}
 		return nil, cnierr.Wrap(cnierr.InvalidNetNS, err, "CNI_NETNS: %q is not a network namespace", path)
 	}
-	own, err := isOwn(space)
-	if err == nil && own && !overridden() {
-		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", path)
-	}
-	if err != nil {
+	if err := usable(space); err != nil {
 		_ = space.Close()
 		return nil, err
 	}
 	return space, nil
 }
 
+// usable refuses what is not a network namespace (ioctl_ns(2): NS_GET_NSTYPE, Linux 4.11), and the host's own. The
+// library takes any namespace, and any file of /proc, for one.
+func usable(space ns.NetNS) error {
+	kind, err := unix.IoctlRetInt(int(space.Fd()), unix.NS_GET_NSTYPE) //nolint:gosec // a descriptor fits an int
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is not a network namespace", space.Path())
+	}
+	own, err := isOwn(space)
+	if err == nil && own && !overridden() {
+		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", space.Path())
+	}
+	return err
+}
+
 // overridden reports whether the caller insists on the host's own namespace, as the CNI library lets it.
 func overridden() bool {
 	v := os.Getenv("CNI_NETNS_OVERRIDE")
-	return v == "1" || v == "true" || v == "TRUE" || v == "True"
+	return v == "1" || strings.EqualFold(v, "true")
 }
 
 // isOwn compares namespaces by device and inode, which is what makes two of them the same (namespaces(7)).
@@ -99,7 +112,7 @@ func isOwn(space ns.NetNS) (bool, error) {
 
 // inside runs fn on a thread that is in the container's namespace, for what only a thread's own view shows: /proc/sys.
 // If the thread cannot return it stays locked, so that it ends with its goroutine and no other ever runs on it.
-func (n *Node) inside(fn func() error) error {
+func (n *Node) inside(fn func() error) (err error) {
 	runtime.LockOSThread()
 	home, err := ns.GetCurrentNS()
 	if err != nil {
@@ -111,12 +124,14 @@ func (n *Node) inside(fn func() error) error {
 		runtime.UnlockOSThread()
 		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.Path())
 	}
-	result := fn()
-	if err := home.Set(); err != nil {
-		return errors.Join(result, cnierr.Wrap(cnierr.KernelRefused, err, "return from %s", n.netns.Path()))
-	}
-	runtime.UnlockOSThread()
-	return result
+	defer func() {
+		if back := home.Set(); back != nil {
+			err = errors.Join(err, cnierr.Wrap(cnierr.KernelRefused, back, "return from %s", n.netns.Path()))
+			return
+		}
+		runtime.UnlockOSThread()
+	}()
+	return fn()
 }
 
 // in runs fn with the view of a place.

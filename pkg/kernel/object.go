@@ -85,6 +85,15 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 	return got, cnierr.Wrap(cnierr.KernelRefused, err, "look at %s", o.ID())
 }
 
+// differences lists how an object that is there differs from what is wanted. One that cannot be observed is missing.
+func (n *Node) differences(o plan.Object) plan.Findings {
+	got, err := n.Observe(o)
+	if err != nil || got == nil {
+		return plan.Diff([]plan.Object{o}, nil)
+	}
+	return plan.Diff([]plan.Object{o}, []plan.Object{got})
+}
+
 // Undo removes an object that Apply created. What is gone already is no error. Objects that live on a pair need no
 // Undo: they die with it.
 func (n *Node) Undo(o plan.Object) error {
@@ -98,6 +107,8 @@ func (n *Node) Undo(o plan.Object) error {
 		err = n.undoAddress(o)
 	case plan.VLANInterface:
 		err = n.undoVLANInterface(o)
+	case plan.Sysctl:
+		err = n.undoSysctl(o)
 	case plan.Rule:
 		err = n.undoRule(o)
 	}

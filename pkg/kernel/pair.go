@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -27,7 +28,6 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 		master = index
 	}
 	if err := n.createPair(p, master); err != nil {
-		delete(n.host.known, p.Master) // it may have been replaced since it was looked up
 		return false, n.explainPair(p, err)
 	}
 	req := n.host.request(unix.RTM_NEWLINK, 0)
@@ -41,9 +41,15 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 	return true, nil
 }
 
-// createPair asks the kernel to echo what it made, which gives both indexes without another request.
+// createPair asks the kernel to echo what it made, which gives both indexes without another request. Not when it is to
+// join a bridge: the kernel echoes first, then sets the master, and takes the pair back when that fails
+// (rtnl_newlink_create). The echo would hide the error.
 func (n *Node) createPair(p plan.Pair, master int) error {
-	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO)
+	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	if master == 0 {
+		flags |= unix.NLM_F_ECHO
+	}
+	req := n.host.request(unix.RTM_NEWLINK, flags)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	req.AddData(msg)
@@ -81,9 +87,17 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	return err
 }
 
-// explainPair finds out which of the two names an EEXIST is about. The kernel makes the peer first.
+// ErrBridgeGone says that the bridge was removed after it had been looked up. Look for it again.
+var ErrBridgeGone = errors.New("the bridge was removed meanwhile")
+
+// explainPair finds out what an errno is about: which of the two names exists, or what is the matter with the bridge.
 func (n *Node) explainPair(p plan.Pair, err error) error {
-	if !errors.Is(err, syscall.EEXIST) {
+	switch {
+	case errors.Is(err, syscall.EXFULL):
+		return cnierr.Wrap(cnierr.KernelRefused, err, "bridge %s has all the ports the kernel gives one, 1,023", p.Master)
+	case p.Master != "" && n.replaced(p.Master):
+		return errors.Join(ErrBridgeGone, err)
+	case !errors.Is(err, syscall.EEXIST):
 		return fmt.Errorf("create the veth pair: %w", err)
 	}
 	if l, err := n.host.linkByName(p.Host); err == nil {
@@ -94,6 +108,17 @@ func (n *Node) explainPair(p plan.Pair, err error) error {
 		"CNI_IFNAME: an interface %q is already in %s: want a name that is free", p.Peer, n.netns.Path())
 }
 
+// replaced reports whether an interface is not the one any more that was looked up, and forgets it if so.
+func (n *Node) replaced(name string) bool {
+	now, err := n.host.linkByName(name)
+	known, ok := n.host.known[name]
+	if err == nil && ok && now.Attrs().Index == known.Index {
+		return false
+	}
+	delete(n.host.known, name)
+	return true
+}
+
 func (n *Node) observePair(p plan.Pair) (plan.Object, error) {
 	l, err := n.host.linkByName(p.Host)
 	if err != nil {
@@ -101,6 +126,9 @@ func (n *Node) observePair(p plan.Pair) (plan.Object, error) {
 	}
 	a := l.Attrs()
 	got := plan.Pair{Host: p.Host, MAC: a.HardwareAddr, MTU: a.MTU, Alias: a.Alias, Up: a.Flags&net.FlagUp != 0}
+	if owner, ok := lease.ParseOwner(a.Alias); ok && owner.HostName() == p.Host {
+		got.Alias = p.Alias // the same attachment, though this call may not know the pod that the ADD knew
+	}
 	host, err := n.host.handle()
 	if err != nil {
 		return nil, err

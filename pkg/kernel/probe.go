@@ -16,7 +16,8 @@ import (
 func (n *Node) ProbeBridge(name string, vlans bool) error {
 	if l, err := n.host.linkByName(name); err == nil {
 		br, ok := l.(*netlink.Bridge)
-		if ok && (!vlans || br.VlanFiltering != nil) {
+		// Every kernel tells the setting, also one that cannot switch it on (br_fill_info).
+		if ok && (!vlans || br.VlanFiltering != nil && *br.VlanFiltering) {
 			return nil
 		}
 		if !ok {

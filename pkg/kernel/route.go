@@ -14,8 +14,8 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// applyRoute adds a route and never replaces one. On the host's side a route to the same destination would belong to
-// somebody else: EEXIST is an error there. In the container the kernel may have made the very route with the address.
+// applyRoute adds a route and never replaces one. On the host's side a route to the same destination belongs to somebody
+// else: EEXIST is an error there. In the container the kernel may have made the very route with the address.
 func (n *Node) applyRoute(r plan.Route) (bool, error) {
 	s := n.side(r.Place)
 	index, err := s.indexOf(r.Link)
@@ -27,6 +27,9 @@ func (n *Node) applyRoute(r plan.Route) (bool, error) {
 	}
 	err = send(s.routeRequest(r, index))
 	if errors.Is(err, syscall.EEXIST) && r.Place == plan.Container {
+		if len(n.differences(r)) == 0 {
+			return false, nil
+		}
 		return false, occupied(r, err)
 	}
 	return err == nil, err
@@ -39,7 +42,7 @@ func occupied(r plan.Route, err error) error {
 	if r.Dst.Bits() == 0 {
 		want = "isDefaultGateway: false, table or defaultRouteMetric for one of the two networks"
 	}
-	return cnierr.Wrap(cnierr.Conflict, err, "the container has such a route by another interface: want %s", want)
+	return cnierr.Wrap(cnierr.Conflict, err, "the container has another such route: want %s", want)
 }
 
 func (s *side) routeRequest(r plan.Route, index int) *nl.NetlinkRequest {

@@ -30,12 +30,25 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 			return nil
 		}
 		created = true
-		if err := os.WriteFile(path, []byte(s.Value+"\n"), 0); err != nil { // the end of a line empties a list, nothing does not
+		if s.Place == plan.Host {
+			n.before[s.Key] = now
+		}
+		// An empty line empties a list, writing nothing does not.
+		if err := os.WriteFile(path, []byte(s.Value+"\n"), 0); err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 		return nil
 	})
 	return created, err
+}
+
+// undoSysctl puts back what a setting of the host was before this Node changed it.
+func (n *Node) undoSysctl(s plan.Sysctl) error {
+	before, ok := n.before[s.Key]
+	if !ok || s.Place != plan.Host {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(sysctls, s.Key), []byte(before), 0)
 }
 
 func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {

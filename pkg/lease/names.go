@@ -40,6 +40,12 @@ func HostName(network, containerID, ifName string) string {
 	return hostPrefix + digest(key)[:maxIfName-len(hostPrefix)]
 }
 
+// IsHostName reports whether a name has the form of HostName's.
+func IsHostName(name string) bool {
+	digits, ok := strings.CutPrefix(name, "veth")
+	return ok && len(digits) == 11 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
 // Name returns the alternative interface name that leases an address on a network: "<address>@<network>". It has at
 // most 127 bytes, the kernel's limit: a network name of more than 87 bytes is cut and ends in a hash of the whole. An
 // IPv4 address in IPv6 form is the IPv4 address, and a zone does not count.

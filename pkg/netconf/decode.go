@@ -30,8 +30,9 @@ func (d decoder) decode(path string, raw json.RawMessage, into any) error {
 	return d.value(path, raw, reflect.ValueOf(into).Elem())
 }
 
-// config fills the outermost struct. Everything below it is well-formed JSON once this has not failed.
-func (d decoder) config(stdin []byte, into *rawConfig) error {
+// config fills the outermost struct, which into points to. Everything below it is well-formed JSON once this has not
+// failed.
+func (d decoder) config(stdin []byte, into any) error {
 	var raw json.RawMessage
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(stdin, &raw); errors.As(err, &syntax) { // what is well formed fits a RawMessage

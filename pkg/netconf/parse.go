@@ -81,11 +81,8 @@ func (p *parser) decode() error {
 }
 
 func (p *parser) environment() error {
-	if id := p.request.ContainerID; id != "" && utils.ValidateContainerID(id) != nil {
-		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_CONTAINERID", id, nameRule)
-	}
-	if name := p.request.IfName; name != "" && !validIfName(name) {
-		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_IFNAME", name, ifNameRule)
+	if err := p.variables(); err != nil {
+		return err
 	}
 	var err error
 	p.args, err = parseArgs(p.request.Args)
@@ -107,11 +104,8 @@ func (p *parser) attachment() {
 const nameRule = "letters, digits, '_', '.' and '-', the first a letter or a digit"
 
 func (p *parser) identity() error {
-	if p.raw.Name == "" {
-		return missing("name", "the network's name")
-	}
-	if utils.ValidateNetworkName(p.raw.Name) != nil {
-		return cnierr.Key(cnierr.InvalidConfig, "name", p.raw.Name, nameRule)
+	if err := p.name(); err != nil {
+		return err
 	}
 	p.config.CNIVersion = version(p.raw)
 	p.config.Network = p.raw.Name

@@ -8,22 +8,33 @@ import (
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
 func (b *builder) bridged() {
 	br, hostEnd := b.cfg.Bridge, b.plan.Pair.Host
-	b.plan.Outside = append(b.plan.Outside,
-		Port{Link: hostEnd, Hairpin: br.Hairpin, Isolated: br.Isolated, Locked: br.MACLocked})
-	if br.MACLocked {
-		b.plan.Outside = append(b.plan.Outside, Forwarding{Link: hostEnd, MAC: b.containerMAC(), VLAN: br.VLAN})
-	}
+	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin, Isolated: br.Isolated, Locked: br.MACLocked})
 	if br.VLANAware() {
-		b.plan.Outside = append(b.plan.Outside, b.portVLANs())
+		add(&b.plan.Guards, b.portVLANs())
+	}
+	if br.MACLocked {
+		b.lockedPort()
 	}
 	if br.Gateway {
 		b.bridgeGateways()
 	}
 	b.connected()
-	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
-		b.bridgeDefaultRoutes()
-	}
 	b.ipamRoutes(b.gatewayOf, false)
+	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
+		b.defaultRoutes()
+	}
+}
+
+// lockedPort enters the container's address for the port, once the port is in its VLANs: the kernel refuses an entry for
+// a VLAN the port is not in, and one without a VLAN it makes for every VLAN the port is in (net/bridge/br_fdb.c,
+// br_fdb_add). Of those, that of the native VLAN is the container's life line, and named so that CHECK looks at it.
+func (b *builder) lockedPort() {
+	entry := Forwarding{Link: b.plan.Pair.Host, MAC: b.containerMAC()}
+	add(&b.plan.Guards, entry)
+	if b.cfg.Bridge.VLANAware() {
+		entry.VLAN = b.portVLANs().PVID
+		add(&b.plan.Guards, entry)
+	}
 }
 
 // portVLANs gives a port with nothing but tagged VLANs the native VLAN 1, as the reference does.
@@ -42,34 +53,23 @@ func (b *builder) bridgeGateways() {
 	link := br.Name
 	if br.VLAN != 0 {
 		link = fmt.Sprintf("%s.%d", br.Name, br.VLAN)
-		b.plan.Shared = append(b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true})
+		add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true}, refuseRA(link))
 	}
 	for _, a := range b.addrs.List {
-		b.plan.Shared = append(b.plan.Shared, Address{
+		add(&b.plan.Shared, Address{
 			Link: link, Prefix: netip.PrefixFrom(a.Gateway, a.Prefix.Bits()), State: "ok",
 			Sole: true, Force: br.ForceAddress,
 		})
 	}
 }
 
-// bridgeDefaultRoutes adds a default route for each family whose routes from IPAM hold none with a gateway.
-func (b *builder) bridgeDefaultRoutes() {
+// defaultRoutes adds a default route for each family whose routes from IPAM hold none.
+func (b *builder) defaultRoutes() {
 	for _, a := range b.addrs.List {
-		dst := anywhere(a.Prefix.Addr())
-		if !a.Gateway.IsValid() || b.ipamHasDefault(dst) {
-			continue
-		}
-		b.insideRoute(Route{Dst: dst, Via: a.Gateway})
-	}
-}
-
-func (b *builder) ipamHasDefault(dst netip.Prefix) bool {
-	for _, r := range b.addrs.Routes {
-		if r.Dst == dst && r.Via.IsValid() && (r.Table == 0 || r.Table == Table(b.cfg)) {
-			return true
+		if a.Gateway.IsValid() && !b.ipamHasDefault(a.Prefix.Addr()) {
+			b.insideRoute(Route{Dst: anywhere(a.Prefix.Addr()), Via: a.Gateway})
 		}
 	}
-	return false
 }
 
 // WithGateways fills in the gateway that an address manager left out: the first address of the subnet, as the

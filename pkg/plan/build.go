@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/netconf"
@@ -61,6 +63,9 @@ func ContainerMAC(a netip.Addr) net.HardwareAddr {
 	return hashMAC(0x0e, a.String())
 }
 
+// BridgeMAC is the hardware address of a bridge that the plugin makes: no other bridge of that name has it.
+func BridgeMAC(name string) net.HardwareAddr { return hashMAC(0x06, name) }
+
 // hashMAC derives a locally administered unicast address from a name.
 func hashMAC(first byte, name string) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(name))
@@ -69,31 +74,22 @@ func hashMAC(first byte, name string) net.HardwareAddr {
 
 func base(cfg *netconf.Config) []Object {
 	if cfg.Mode == netconf.Routed {
-		return routedBase(cfg)
+		return nil
 	}
 	br := cfg.Bridge
 	return []Object{
 		Bridge{
-			Name: br.Name, Kind: "bridge", Up: true, MTU: cfg.MTU, MAC: hashMAC(0x06, br.Name),
+			Name: br.Name, Kind: "bridge", Up: true, MTU: cfg.MTU, MAC: BridgeMAC(br.Name),
 			Promisc: br.Promisc, VLANs: br.VLANAware(), Alias: lease.NetworkAlias(cfg.Network),
 		},
-		// A container must not be able to give the host routes by router advertisements.
-		Sysctl{Key: "net/ipv6/conf/" + br.Name + "/accept_ra", Value: "0", IfPresent: true},
+		refuseRA(br.Name),
 	}
 }
 
-// routedBase is the IPv4 gateway, unless the network has none: it serves IPv6 or layer 2 only, or brings its own.
-func routedBase(cfg *netconf.Config) []Object {
-	has4 := cfg.IPAM.Delegated()
-	for _, subnet := range cfg.IPAM.Pool.Subnets() {
-		has4 = has4 || subnet.Addr().Is4()
-	}
-	if cfg.Type != netconf.TypeVeth || !has4 {
-		return nil
-	}
-	return []Object{Address{
-		Link: loopback, Prefix: host(RoutedGateway4), Scope: scopeLink, Label: GatewayLabel, State: "ok",
-	}}
+// refuseRA keeps containers from giving the host routes by router advertisements on an interface they reach. The kernel
+// accepts them wherever it does not forward IPv6, on a network of IPv4 alone too.
+func refuseRA(link string) Sysctl {
+	return Sysctl{Key: "net/ipv6/conf/" + link + "/accept_ra", Value: "0", IfPresent: true}
 }
 
 func pair(cfg *netconf.Config) Pair {
@@ -123,6 +119,16 @@ type builder struct {
 	plan  Plan
 }
 
+// add appends objects to a part of the plan, except those it has already: range sets may share a subnet or a gateway.
+func add(part *[]Object, objects ...Object) {
+	for _, o := range objects {
+		id := o.ID()
+		if !slices.ContainsFunc(*part, func(x Object) bool { return x.ID() == id }) {
+			*part = append(*part, o)
+		}
+	}
+}
+
 func (b *builder) leases() {
 	if !b.addrs.Leased {
 		return
@@ -142,7 +148,7 @@ func (b *builder) has(is4 bool) bool {
 	return false
 }
 
-// containerMAC is nil for a container that has no address and asked for no MAC: the kernel then chooses.
+// containerMAC is what was asked for, or follows from the first address, or without one from the attachment.
 func (b *builder) containerMAC() net.HardwareAddr {
 	if b.cfg.MAC != nil {
 		return b.cfg.MAC
@@ -155,7 +161,7 @@ func (b *builder) containerMAC() net.HardwareAddr {
 
 func (b *builder) insideSysctl(format, value string, ifPresent bool) {
 	key := fmt.Sprintf(format, b.plan.Pair.Peer)
-	b.plan.Inside = append(b.plan.Inside, Sysctl{Place: Container, Key: key, Value: value, IfPresent: ifPresent})
+	add(&b.plan.Inside, Sysctl{Place: Container, Key: key, Value: value, IfPresent: ifPresent})
 }
 
 // inside puts the sysctls before the interface comes up, because the kernel acts on them at that moment, the addresses
@@ -177,9 +183,9 @@ func (b *builder) inside() {
 	b.sysctls(ofInterface)
 	b.knobs()
 	for _, a := range b.addrs.List {
-		b.plan.Inside = append(b.plan.Inside, b.insideAddress(a))
+		add(&b.plan.Inside, b.insideAddress(a))
 	}
-	b.plan.Inside = append(b.plan.Inside, Interface{
+	add(&b.plan.Inside, Interface{
 		Name: name, MAC: b.containerMAC(), MTU: b.cfg.MTU, Up: !b.cfg.DisableContainerInterface,
 	})
 }
@@ -199,23 +205,18 @@ func (b *builder) insideAddress(a Assigned) Address {
 	return o
 }
 
-// insideRoute adds a route of the container unless one of the same identity is there already.
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
-	r = b.place(r)
-	for _, o := range b.plan.Inside {
-		if o.ID() == r.ID() {
-			return
-		}
-	}
-	b.plan.Inside = append(b.plan.Inside, r)
+	add(&b.plan.Inside, b.place(r))
 }
 
-// ipamRoutes adds the routes IPAM asked for. onLink is for networks whose gateways no prefix covers.
+// ipamRoutes adds the routes IPAM asked for, ahead of the builder's own: of two to one destination the first counts, and
+// IPAM's may carry an MTU or another gateway. A scope of link or narrower says that there is no gateway (fib_check_nh of
+// net/ipv4/fib_semantics.c). onLink is for networks whose gateways no prefix covers.
 func (b *builder) ipamRoutes(gateway func(netip.Addr) netip.Addr, onLink bool) {
 	for _, r := range b.addrs.Routes {
-		via := r.Via
-		if !via.IsValid() {
+		via, direct := r.Via, r.Scope != nil && *r.Scope >= scopeLink
+		if b.standsIn(via) || !via.IsValid() && !direct {
 			via = gateway(r.Dst.Addr())
 		}
 		route := Route{
@@ -228,6 +229,21 @@ func (b *builder) ipamRoutes(gateway func(netip.Addr) netip.Addr, onLink bool) {
 		}
 		b.insideRoute(route)
 	}
+}
+
+// standsIn reports whether via is a gateway of IPAM's for which routed mode has its own: both mean the host.
+func (b *builder) standsIn(via netip.Addr) bool {
+	return b.cfg.Mode == netconf.Routed && b.cfg.Type == netconf.TypeVeth &&
+		slices.ContainsFunc(b.addrs.List, func(a Assigned) bool { return a.Gateway == via })
+}
+
+// ipamHasDefault reports whether IPAM itself leads all destinations of the family of a somewhere, in the attachment's
+// table.
+func (b *builder) ipamHasDefault(a netip.Addr) bool {
+	own := cmp.Or(Table(b.cfg), mainTable)
+	return slices.ContainsFunc(b.addrs.Routes, func(r netconf.Route) bool {
+		return r.Dst == anywhere(a) && cmp.Or(r.Table, own) == own
+	})
 }
 
 // gatewayOf is the first assigned gateway of the family of a.
@@ -244,17 +260,19 @@ func (b *builder) gatewayOf(a netip.Addr) netip.Addr {
 func (b *builder) shared() {
 	if b.cfg.IPMasq {
 		for _, a := range b.addrs.List {
-			b.plan.Shared = append(b.plan.Shared, Masquerade{Subnet: a.Prefix.Masked(), Network: b.cfg.Network})
+			add(&b.plan.Shared, Masquerade{
+				Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok",
+			})
 		}
 	}
 	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
 		return
 	}
 	if b.has(true) {
-		b.plan.Shared = append(b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
 	}
 	if b.has(false) {
-		b.plan.Shared = append(b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
 	}
 }
 

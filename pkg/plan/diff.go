@@ -18,7 +18,10 @@ func (f Finding) String() string {
 		return f.Object + ": missing"
 	}
 	got := f.Got
-	if got == "" {
+	switch {
+	case got == "" && f.Want == set:
+		got = "no"
+	case got == "":
 		got = "nothing"
 	}
 	return fmt.Sprintf("%s: %s: want %s, found %s", f.Object, f.Field, f.Want, got)
@@ -36,7 +39,8 @@ func (f Findings) String() string {
 }
 
 // Diff compares wanted objects with observed ones. What is observed but not wanted is somebody else's and no
-// difference: plugins later in a chain add their own. A wanted field without a value accepts any.
+// difference: plugins later in a chain add their own. A wanted field without a value accepts any. The findings come in
+// the order of want.
 func Diff(want, observed []Object) Findings {
 	byID := make(map[string]Object, len(observed))
 	for _, o := range observed {

@@ -35,6 +35,19 @@ type Object interface {
 // Field is one attribute of an object. An empty value in a wanted object means "whatever the kernel chose".
 type Field struct{ Name, Value string }
 
+// String is the field as ip(8) and sysctl(8) print theirs: what is on by its name alone, a setting behind "=".
+func (f Field) String() string {
+	switch {
+	case f.Value == set:
+		return f.Name
+	case f.Name == value:
+		return "= " + f.Value
+	case strings.Contains(f.Value, " "):
+		return f.Name + " " + strconv.Quote(f.Value)
+	}
+	return f.Name + " " + f.Value
+}
+
 // Bridge is a Linux bridge that is up.
 type Bridge struct {
 	Name    string
@@ -82,7 +95,7 @@ func (p Pair) Fields() []Field {
 		{"up", yes(p.Up)},
 		{"mac", p.MAC.String()},
 		{"mtu", number(p.MTU)},
-		{"master", p.Master},
+		{"master", orNone(p.Master)},
 		{"alias", p.Alias},
 		{"peer", p.Peer},
 	}
@@ -143,7 +156,7 @@ func (a Address) ID() string { return fmt.Sprintf("%s address %s dev %s", a.Plac
 
 // Fields implements Object.
 func (a Address) Fields() []Field {
-	return []Field{{"scope", strconv.Itoa(int(a.Scope))}, {"state", a.State}}
+	return []Field{{"scope", scope(a.Scope)}, {"state", a.State}}
 }
 
 // Route is a unicast route.
@@ -188,7 +201,7 @@ func (r Route) Fields() []Field {
 		{"advmss", number(r.AdvMSS)},
 	}
 	if r.Scope != nil {
-		f = append(f, Field{"scope", strconv.Itoa(int(*r.Scope))})
+		f = append(f, Field{"scope", scope(*r.Scope)})
 	}
 	return f
 }
@@ -220,7 +233,7 @@ type Sysctl struct {
 func (s Sysctl) ID() string { return fmt.Sprintf("%s sysctl %s", s.Place, s.Key) }
 
 // Fields implements Object.
-func (s Sysctl) Fields() []Field { return []Field{{"value", s.Value}} }
+func (s Sysctl) Fields() []Field { return []Field{{value, s.Value}} }
 
 // Port holds the settings of a bridge port.
 type Port struct {
@@ -266,11 +279,11 @@ type PortVLANs struct {
 }
 
 // ID implements Object.
-func (v PortVLANs) ID() string { return "host bridge vlan port " + v.Link }
+func (v PortVLANs) ID() string { return "host bridge vlan dev " + v.Link }
 
 // Fields implements Object.
 func (v PortVLANs) Fields() []Field {
-	return []Field{{"pvid", number(int(v.PVID))}, {"tagged", vlans(v.Tagged)}}
+	return []Field{{"pvid", number(int(v.PVID))}, {"tagged", orNone(vlans(v.Tagged))}}
 }
 
 // VLANInterface is an 802.1Q interface on a bridge, the host's own foot in that VLAN.
@@ -294,21 +307,43 @@ func (v VLANInterface) Fields() []Field {
 type Masquerade struct {
 	Subnet  netip.Prefix // masked
 	Network string       // the owner, written beside the element
+	State   string       // "ok", or in words what keeps the kernel from doing it
 }
 
 // ID implements Object.
 func (m Masquerade) ID() string { return "host nftables masquerade " + m.Subnet.String() }
 
 // Fields implements Object. Which network put the subnet there does not matter to a packet.
-func (m Masquerade) Fields() []Field { return nil }
+func (m Masquerade) Fields() []Field { return []Field{{"state", m.State}} }
 
-const mainTable = 254
+const mainTable = 254 // RT_TABLE_MAIN
+
+const (
+	set   = "yes"   // the value of a flag that is on; one that is off has none, so that nobody asks for it
+	value = "value" // the name of a setting's only field
+)
 
 func yes(b bool) string {
 	if b {
-		return "yes"
+		return set
 	}
 	return ""
+}
+
+// orNone is for what must be absent where it is not wanted.
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// scope names a scope as ip(8) does (rt_scope_t of include/uapi/linux/rtnetlink.h).
+func scope(n uint8) string {
+	if name, ok := map[uint8]string{0: "global", 200: "site", scopeLink: "link", 254: "host", 255: "nowhere"}[n]; ok {
+		return name
+	}
+	return strconv.Itoa(int(n))
 }
 
 func onOff(b bool) string {
@@ -337,7 +372,7 @@ func dst(p netip.Prefix) string {
 		return "default"
 	}
 	if p.Bits() == 0 {
-		return "default6"
+		return "IPv6 default"
 	}
 	return p.String()
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -28,13 +27,17 @@ type Assigned struct {
 type Plan struct {
 	// Base belongs to the network, is shared by its attachments, and exists before any pair: the bridge.
 	Base []Object
-	// Pair is the attachment itself. Leases, Inside and Outside live and die with it.
+	// Pair is the attachment itself. Leases, Guards, Inside and Outside live and die with it.
 	Pair Pair
 	// Leases are claimed while addresses are chosen, not applied.
 	Leases []Object
+	// Common belongs to all networks of the host: the gateway that routed mode puts on the loopback interface.
+	Common []Object
+	// Guards are what the host's end must not do, or not let pass. They stand before the container can send.
+	Guards []Object
 	// Inside is the container's side.
 	Inside []Object
-	// Outside is the host's side of this attachment.
+	// Outside is the host's way to the container.
 	Outside []Object
 	// Shared belongs to the network as well, but needs to know its addresses. It comes last, so that an attachment that
 	// fails has touched as little of what others use as possible.
@@ -45,20 +48,21 @@ type Plan struct {
 func (p Plan) Objects() []Object {
 	all := append([]Object{}, p.Base...)
 	all = append(all, p.Pair)
-	for _, part := range [][]Object{p.Leases, p.Inside, p.Outside, p.Shared} {
+	for _, part := range [][]Object{p.Leases, p.Common, p.Guards, p.Inside, p.Outside, p.Shared} {
 		all = append(all, part...)
 	}
 	return all
 }
 
-// String prints one object a line with the fields that matter.
+// String prints one object a line with the fields that CHECK compares, much as ip(8) would.
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, o := range p.Objects() {
 		b.WriteString(o.ID())
 		for _, f := range o.Fields() {
 			if f.Value != "" {
-				fmt.Fprintf(&b, " %s=%s", f.Name, f.Value)
+				b.WriteByte(' ')
+				b.WriteString(f.String())
 			}
 		}
 		b.WriteByte('\n')

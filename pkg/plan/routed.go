@@ -8,33 +8,34 @@ import (
 
 // routed connects the host end by routes: the host has a route and a permanent neighbour for each address of the
 // container, the container has routes and a permanent neighbour for its gateway. Nothing is ever resolved or flooded.
+// Only for type "ptp" do the two resolve each other: in a chain written for the reference, the tuning plugin may change the
+// container's hardware address afterwards, and take the link down for that, which flushes its neighbours.
 func (b *builder) routed() {
 	hostEnd := b.plan.Pair.Host
 	if b.has(true) {
-		b.outsideSysctl("net/ipv4/conf/"+hostEnd+"/rp_filter", "1") // a forged source has no route back through this link
-		b.outsideSysctl("net/ipv4/conf/"+hostEnd+"/proxy_arp", "1") // for guests that ask for a neighbour all the same
-		b.outsideSysctl("net/ipv4/neigh/"+hostEnd+"/proxy_delay", "0")
+		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/rp_filter", "1") // a forged source has no route back through this link
+		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/proxy_arp", "1") // for guests that ask for a neighbour all the same
+		b.guardSysctl("net/ipv4/neigh/"+hostEnd+"/proxy_delay", "0")
 	}
 	if b.has(false) {
-		b.outsideSysctl("net/ipv6/conf/"+hostEnd+"/disable_ipv6", "0")
-		b.outsideSysctl("net/ipv6/conf/"+hostEnd+"/accept_ra", "0")
+		b.guardSysctl("net/ipv6/conf/"+hostEnd+"/disable_ipv6", "0")
 	}
+	add(&b.plan.Guards, refuseRA(hostEnd))
 	gateway := b.routedGateways()
 	for _, a := range b.addrs.List {
 		b.routedAddress(a, gateway(a.Prefix.Addr()))
 	}
-	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
-		for _, a := range b.addrs.List {
-			if via := gateway(a.Prefix.Addr()); via.IsValid() {
-				b.insideRoute(Route{Dst: anywhere(a.Prefix.Addr()), Via: via, OnLink: true})
-			}
-		}
-	}
 	b.ipamRoutes(gateway, true)
+	switch {
+	case b.cfg.Type == netconf.TypeVeth:
+		b.routedRoutes(gateway)
+	case b.cfg.Routing.DefaultGateway:
+		b.defaultRoutes()
+	}
 }
 
-func (b *builder) outsideSysctl(key, value string) {
-	b.plan.Outside = append(b.plan.Outside, Sysctl{Key: key, Value: value})
+func (b *builder) guardSysctl(key, value string) {
+	add(&b.plan.Guards, Sysctl{Key: key, Value: value})
 }
 
 // routedGateways puts the gateways on the host end and says which one serves which family.
@@ -43,8 +44,13 @@ func (b *builder) routedGateways() func(netip.Addr) netip.Addr {
 		b.ptpGateways()
 		return b.gatewayOf
 	}
+	if b.has(true) {
+		add(&b.plan.Common, Address{
+			Link: loopback, Prefix: host(RoutedGateway4), Scope: scopeLink, Label: GatewayLabel, State: "ok",
+		})
+	}
 	if b.has(false) {
-		b.plan.Outside = append(b.plan.Outside, Address{
+		add(&b.plan.Outside, Address{
 			Link: b.plan.Pair.Host, Prefix: netip.PrefixFrom(RoutedGateway6, 64), Scope: scopeLink, State: "ok",
 		})
 	}
@@ -62,7 +68,7 @@ func (b *builder) ptpGateways() {
 		if !a.Gateway.IsValid() {
 			continue
 		}
-		b.plan.Outside = append(b.plan.Outside, Address{Link: b.plan.Pair.Host, Prefix: host(a.Gateway), State: "ok"})
+		add(&b.plan.Outside, Address{Link: b.plan.Pair.Host, Prefix: host(a.Gateway), State: "ok"})
 		b.insideRoute(Route{Dst: host(a.Gateway), Src: a.Prefix.Addr()})
 		b.insideRoute(Route{Dst: a.Prefix.Masked(), Via: a.Gateway, Src: a.Prefix.Addr()})
 	}
@@ -72,19 +78,26 @@ func (b *builder) ptpGateways() {
 func (b *builder) routedAddress(a Assigned, gateway netip.Addr) {
 	addr, hostEnd := a.Prefix.Addr(), b.plan.Pair.Host
 	route := Route{Link: hostEnd, Dst: host(addr)}
-	if addr.Is4() && b.cfg.Type == netconf.TypeVeth {
-		route.SrcIfNone = gateway
+	if b.cfg.Type == netconf.TypeVeth {
+		add(&b.plan.Outside, Neighbour{Link: hostEnd, Addr: addr, MAC: b.containerMAC()})
+		add(&b.plan.Inside, Neighbour{Place: Container, Link: b.plan.Pair.Peer, Addr: gateway, MAC: b.plan.Pair.MAC})
+		if addr.Is4() {
+			route.SrcIfNone = gateway
+		}
 	}
-	b.plan.Outside = append(b.plan.Outside,
-		Neighbour{Link: hostEnd, Addr: addr, MAC: b.containerMAC()},
-		route,
-	)
-	if !gateway.IsValid() {
-		return
-	}
-	b.plan.Inside = append(b.plan.Inside,
-		Neighbour{Place: Container, Link: b.plan.Pair.Peer, Addr: gateway, MAC: b.plan.Pair.MAC})
-	if b.cfg.Type == netconf.TypeVeth && !b.cfg.DefaultGateway && a.Prefix.Bits() != addr.BitLen() {
-		b.insideRoute(Route{Dst: a.Prefix.Masked(), Via: gateway, OnLink: true})
+	add(&b.plan.Outside, route)
+}
+
+// routedRoutes leads everything to the gateway, unless IPAM has its own default route, or just the container's subnet.
+func (b *builder) routedRoutes(gateway func(netip.Addr) netip.Addr) {
+	for _, a := range b.addrs.List {
+		r := Route{Dst: a.Prefix.Masked(), Via: gateway(a.Prefix.Addr()), OnLink: true}
+		switch {
+		case !b.cfg.DefaultGateway && a.Prefix.IsSingleIP(), b.cfg.DefaultGateway && b.ipamHasDefault(a.Prefix.Addr()):
+			continue
+		case b.cfg.DefaultGateway:
+			r.Dst = anywhere(a.Prefix.Addr())
+		}
+		b.insideRoute(r)
 	}
 }

@@ -39,67 +39,66 @@ const ranges = `"ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "2001:db8::
 
 func TestBuildRoutingTables(t *testing.T) {
 	const ipam = `"ipam": {"type": "veth", ` + ranges + `}`
-	const rules = "container rule 30000 from 10.88.0.5 table=7\ncontainer rule 30000 from 2001:db8::5 table=7\n"
+	const rules = "container rule 30000 from 10.88.0.5 table 7\ncontainer rule 30000 from 2001:db8::5 table 7\n"
 	for _, tt := range []struct{ name, keys, want string }{
 		{
 			"routed", `"type": "veth", "table": 7, ` + ipam,
-			"container route default table 7 dev=net1 via=169.254.1.1\n" +
-				"container route default6 table 7 dev=net1 via=fe80::1\n" + rules,
+			"container route default table 7 dev net1 via 169.254.1.1\n" +
+				"container route IPv6 default table 7 dev net1 via fe80::1\n" + rules,
 		},
 		{
 			"routed without default route", `"type": "veth", "table": 7, "isDefaultGateway": false, ` + ipam,
-			"container route 10.88.0.0/24 table 7 dev=net1 via=169.254.1.1\n" +
-				"container route 2001:db8::/64 table 7 dev=net1 via=fe80::1\n" + rules,
+			"container route 10.88.0.0/24 table 7 dev net1 via 169.254.1.1\n" +
+				"container route 2001:db8::/64 table 7 dev net1 via fe80::1\n" + rules,
 		},
 		{
 			"bridge", `"type": "veth", "bridge": "br0", "table": 7, ` + ipam,
-			"container route 10.88.0.0/24 table 7 dev=net1\n" +
-				"container route 2001:db8::/64 table 7 dev=net1\n" +
-				"container route default table 7 dev=net1 via=10.88.0.1\n" +
-				"container route default6 table 7 dev=net1 via=2001:db8::1\n" + rules,
+			"container route 10.88.0.0/24 table 7 dev net1\n" +
+				"container route 2001:db8::/64 table 7 dev net1\n" +
+				"container route default table 7 dev net1 via 10.88.0.1\n" +
+				"container route IPv6 default table 7 dev net1 via 2001:db8::1\n" + rules,
 		},
 		{
 			"bridge without default route", `"type": "bridge", "table": 7, "isDefaultGateway": false, ` + ipam,
-			"container route 10.88.0.0/24 table 7 dev=net1\n" +
-				"container route 2001:db8::/64 table 7 dev=net1\n" + rules,
+			"container route 10.88.0.0/24 table 7 dev net1\n" +
+				"container route 2001:db8::/64 table 7 dev net1\n" + rules,
 		},
 		{
 			"ptp", `"type": "ptp", "table": 7, ` + ipam,
-			"container route 10.88.0.1/32 table 7 dev=net1 src=10.88.0.5\n" +
-				"container route 10.88.0.0/24 table 7 dev=net1 via=10.88.0.1 src=10.88.0.5\n" +
-				"container route 2001:db8::1/128 table 7 dev=net1 src=2001:db8::5\n" +
-				"container route 2001:db8::/64 table 7 dev=net1 via=2001:db8::1 src=2001:db8::5\n" +
-				"container route default table 7 dev=net1 via=10.88.0.1\n" +
-				"container route default6 table 7 dev=net1 via=2001:db8::1\n" + rules,
+			"container route 10.88.0.1/32 table 7 dev net1 src 10.88.0.5\n" +
+				"container route 10.88.0.0/24 table 7 dev net1 via 10.88.0.1 src 10.88.0.5\n" +
+				"container route 2001:db8::1/128 table 7 dev net1 src 2001:db8::5\n" +
+				"container route 2001:db8::/64 table 7 dev net1 via 2001:db8::1 src 2001:db8::5\n" +
+				"container route default table 7 dev net1 via 10.88.0.1\n" +
+				"container route IPv6 default table 7 dev net1 via 2001:db8::1\n" + rules,
 		},
 		{
 			"routes of IPAM go along unless they name a table",
 			`"type": "veth", "table": 7, "isDefaultGateway": false, "ipam": {"type": "veth", ` + ranges + `, "routes": [
 				{"dst": "192.0.2.0/24"}, {"dst": "10.88.0.0/24", "table": 254}, {"dst": "198.18.0.0/15", "table": 9}]}`,
-			"container route 10.88.0.0/24 table 7 dev=net1 via=169.254.1.1\n" +
-				"container route 2001:db8::/64 table 7 dev=net1 via=fe80::1\n" +
-				"container route 192.0.2.0/24 table 7 dev=net1 via=169.254.1.1\n" +
-				"container route 10.88.0.0/24 dev=net1 via=169.254.1.1\n" +
-				"container route 198.18.0.0/15 table 9 dev=net1 via=169.254.1.1\n" + rules,
+			"container route 192.0.2.0/24 table 7 dev net1 via 169.254.1.1\n" +
+				"container route 10.88.0.0/24 dev net1 via 169.254.1.1\n" +
+				"container route 198.18.0.0/15 table 9 dev net1 via 169.254.1.1\n" +
+				"container route 10.88.0.0/24 table 7 dev net1 via 169.254.1.1\n" +
+				"container route 2001:db8::/64 table 7 dev net1 via fe80::1\n" + rules,
 		},
 		{
 			"a default route of IPAM for another table is not the attachment's",
 			`"type": "bridge", "table": 7, "ipam": {"type": "veth", ` + ranges + `, "routes": [
 				{"dst": "0.0.0.0/0", "gw": "10.88.0.9", "table": 9}, {"dst": "::/0", "gw": "2001:db8::9"}]}`,
-			"container route 10.88.0.0/24 table 7 dev=net1\n" +
-				"container route 2001:db8::/64 table 7 dev=net1\n" +
-				"container route default table 7 dev=net1 via=10.88.0.1\n" +
-				"container route default table 9 dev=net1 via=10.88.0.9\n" +
-				"container route default6 table 7 dev=net1 via=2001:db8::9\n" + rules,
+			"container route 10.88.0.0/24 table 7 dev net1\n" +
+				"container route 2001:db8::/64 table 7 dev net1\n" +
+				"container route default table 9 dev net1 via 10.88.0.9\n" +
+				"container route IPv6 default table 7 dev net1 via 2001:db8::9\n" +
+				"container route default table 7 dev net1 via 10.88.0.1\n" + rules,
 		},
 		{
 			"metric of default routes alone",
 			`"type": "veth", "defaultRouteMetric": 50, "ipam": {"type": "veth", ` + ranges + `, "routes": [
 				{"dst": "192.0.2.0/24"}, {"dst": "0.0.0.0/0", "priority": 9}]}`,
-			"container route default metric 50 dev=net1 via=169.254.1.1\n" +
-				"container route default6 metric 50 dev=net1 via=fe80::1\n" +
-				"container route 192.0.2.0/24 dev=net1 via=169.254.1.1\n" +
-				"container route default metric 9 dev=net1 via=169.254.1.1\n",
+			"container route 192.0.2.0/24 dev net1 via 169.254.1.1\n" +
+				"container route default metric 9 dev net1 via 169.254.1.1\n" +
+				"container route IPv6 default metric 50 dev net1 via fe80::1\n",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -152,18 +151,18 @@ func TestBuildTuningInOrder(t *testing.T) {
 	got := insidePlan(t, `"type": "bridge", "promisc": true, "allmulti": false, "txQLen": 0, "mtu": 1400, "sysctl": {
 		"net.ipv4.conf.IFNAME.arp_notify": "0", "net.ipv4.conf.IFNAME.log_martians": "1",
 		"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv4.tcp_rmem": "1 2 3"}, "ipam": {"type": "veth", `+ranges+`}`)
-	want := `container sysctl net/ipv6/conf/all/disable_ipv6 value=1
-container sysctl net/ipv4/tcp_rmem value=1 2 3
-container sysctl net/ipv6/conf/net1/disable_ipv6 value=0
-container sysctl net/ipv6/conf/net1/accept_dad value=0
-container sysctl net/ipv6/conf/net1/accept_ra value=0
-container sysctl net/ipv4/conf/net1/arp_notify value=0
-container sysctl net/ipv6/conf/net1/ndisc_notify value=1
-container sysctl net/ipv4/conf/net1/log_martians value=1
-container settings of interface net1 promisc=yes allmulti=off txqlen=0
-container address 10.88.0.5/24 dev net1 scope=0 state=ok
-container address 2001:db8::5/64 dev net1 scope=0 state=ok
-container interface net1 up=yes mac=0a:58:0a:58:00:05 mtu=1400
+	want := `container sysctl net/ipv6/conf/all/disable_ipv6 = 1
+container sysctl net/ipv4/tcp_rmem = 1 2 3
+container sysctl net/ipv6/conf/net1/disable_ipv6 = 0
+container sysctl net/ipv6/conf/net1/accept_dad = 0
+container sysctl net/ipv6/conf/net1/accept_ra = 0
+container sysctl net/ipv4/conf/net1/arp_notify = 0
+container sysctl net/ipv6/conf/net1/ndisc_notify = 1
+container sysctl net/ipv4/conf/net1/log_martians = 1
+container settings of interface net1 promisc allmulti off txqlen 0
+container address 10.88.0.5/24 dev net1 scope global state ok
+container address 2001:db8::5/64 dev net1 scope global state ok
+container interface net1 up mac 0a:58:0a:58:00:05 mtu 1400
 `
 	if !strings.Contains(got, want) {
 		t.Errorf("got:\n%swant, among others:\n%s", got, want)

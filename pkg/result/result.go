@@ -2,13 +2,14 @@
 package result
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
+	libversion "github.com/containernetworking/cni/pkg/version"
 
-	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 )
@@ -21,9 +22,16 @@ type Facts struct {
 }
 
 // Build describes an attachment as CNI spec 1.1.0, section "ADD Success", wants it: the host's interfaces first, then
-// the container's with its sandbox verbatim, the addresses pointing at it by index, and the container's routes.
+// the container's with its sandbox verbatim, the addresses pointing at it by index, and the container's routes. The
+// result is of the newest version, to be converted to the one asked for.
 func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) *current.Result {
-	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, DNS: addrs.DNS}
+	if !tellsMTU(cfg.CNIVersion) {
+		facts.MTU, facts.BridgeMTU = 0, 0
+	}
+	r := begin(cfg)
+	if !addrs.DNS.IsEmpty() {
+		r.DNS = addrs.DNS
+	}
 	if cfg.Mode == netconf.Bridged {
 		r.Interfaces = append(r.Interfaces, &current.Interface{
 			Name: cfg.Bridge.Name, Mac: facts.BridgeMAC.String(), Mtu: facts.BridgeMTU,
@@ -56,8 +64,27 @@ func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) 
 	return r
 }
 
-// gateway is the neighbour the container reaches the world by: what the plan made a permanent neighbour, or what the
-// address manager named.
+// begin takes over what plugins earlier in the chain reported: a plugin that is given a result hands it on (CNI spec
+// 1.1.0, section 4).
+func begin(cfg *netconf.Config) *current.Result {
+	r := &current.Result{CNIVersion: current.ImplementedSpecVersion}
+	if cfg.Prev != nil {
+		r.Interfaces = append(r.Interfaces, cfg.Prev.Interfaces...)
+		r.IPs = append(r.IPs, cfg.Prev.IPs...)
+		r.Routes = append(r.Routes, cfg.Prev.Routes...)
+		r.DNS = cfg.Prev.DNS
+	}
+	return r
+}
+
+// tellsMTU reports whether a version of the specification has the key "mtu". The library leaves it in all it converts.
+func tellsMTU(version string) bool {
+	tells, err := libversion.GreaterThanOrEqualTo(version, "1.1.0")
+	return tells && err == nil
+}
+
+// gateway is the neighbour the container reaches the world by: routed mode's own, which the plan made a permanent
+// neighbour, or what the address manager named.
 func gateway(p plan.Plan, addrs plan.Addresses, a netip.Addr) net.IP {
 	for _, o := range p.Inside {
 		if n, ok := o.(plan.Neighbour); ok && n.Addr.Is4() == a.Is4() {
@@ -65,16 +92,16 @@ func gateway(p plan.Plan, addrs plan.Addresses, a netip.Addr) net.IP {
 		}
 	}
 	for _, x := range addrs.List {
-		if x.Prefix.Addr() == a && x.Gateway.IsValid() {
+		if x.Prefix.Addr() == a {
 			return x.Gateway.AsSlice()
 		}
 	}
 	return nil
 }
 
-// appendRoute leaves out routes without a gateway: they follow from the addresses.
+// appendRoute leaves out what follows from an address: routes that are directly connected and prefer it as their source.
 func appendRoute(routes []*types.Route, r plan.Route) []*types.Route {
-	if !r.Via.IsValid() {
+	if !r.Via.IsValid() && r.Src.IsValid() {
 		return routes
 	}
 	out := &types.Route{
@@ -105,24 +132,31 @@ func Interface(r *current.Result, a netconf.Attachment) (*current.Interface, int
 }
 
 // Addresses reads what an address manager gave, or what an earlier ADD reported. With own >= 0 only the addresses of
-// the interface with that index count: other plugins of the chain may have added theirs.
+// the interface with that index count: other plugins of the chain may have added theirs. Routes name no interface, so all
+// of them count.
 func Addresses(r *current.Result, own int) (plan.Addresses, error) {
 	out := plan.Addresses{DNS: r.DNS}
 	for i, x := range r.IPs {
+		if x == nil {
+			return out, fmt.Errorf("ips[%d]: null is not an address", i)
+		}
 		if own >= 0 && x.Interface != nil && *x.Interface != own {
 			continue
 		}
 		p, ok := prefix(x.Address)
 		if !ok {
-			return out, cnierr.New(cnierr.DelegateFailed, "ips[%d].address: %q is not an address with a prefix length", i, x.Address.String())
+			return out, fmt.Errorf("ips[%d].address: %q is not an address with a prefix length", i, x.Address.String())
 		}
 		gw, _ := netip.AddrFromSlice(x.Gateway)
 		out.List = append(out.List, plan.Assigned{Prefix: p, Gateway: gw.Unmap()})
 	}
 	for i, x := range r.Routes {
+		if x == nil {
+			return out, fmt.Errorf("routes[%d]: null is not a route", i)
+		}
 		route, ok := route(x)
 		if !ok {
-			return out, cnierr.New(cnierr.DelegateFailed, "routes[%d].dst: %q is not a prefix", i, x.Dst.String())
+			return out, fmt.Errorf("routes[%d].dst: %q is not a prefix", i, x.Dst.String())
 		}
 		out.Routes = append(out.Routes, route)
 	}
@@ -152,9 +186,9 @@ func prefix(n net.IPNet) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	ip = ip.Unmap()
-	if bits != ip.BitLen() {
-		ones -= bits - ip.BitLen()
+	if ip.Is4() && bits == net.IPv6len*8 {
+		ones, bits = ones-(net.IPv6len-net.IPv4len)*8, net.IPv4len*8
 	}
 	p := netip.PrefixFrom(ip, ones)
-	return p, p.IsValid()
+	return p, p.IsValid() && bits == ip.BitLen()
 }

@@ -38,6 +38,9 @@ func run() int {
 	if os.Getenv("CNI_COMMAND") == "VERSION" {
 		return answerVersion(asked)
 	}
+	if err := vet(input); err != nil {
+		return fail(asked, cnierr.Of(err, types.ErrInternal))
+	}
 	funcs := skel.CNIFuncs{Add: add, Check: check, Del: del, GC: gc, Status: status}
 	if e := skel.PluginMainFuncsWithError(funcs, specversion.All, "CNI plugin veth "+version); e != nil {
 		return fail(asked, e)
@@ -75,6 +78,17 @@ func prepare() ([]byte, error) {
 	}()
 	os.Stdin = r
 	return input, nil
+}
+
+// vet says what is wrong with a call before the library does, in words that name the key and the value. A call without a
+// verb is somebody at a shell, whom the library tells what this is.
+func vet(input []byte) error {
+	if os.Getenv("CNI_COMMAND") == "" {
+		return nil
+	}
+	return netconf.Vet(netconf.Request{
+		ContainerID: os.Getenv("CNI_CONTAINERID"), IfName: os.Getenv("CNI_IFNAME"), Config: input,
+	})
 }
 
 func askedVersion(input []byte) string {
@@ -115,6 +129,9 @@ func fail(asked string, e *types.Error) int {
 }
 
 func request(args *skel.CmdArgs) netconf.Request {
+	// The namespace is checked before anything is changed; the library would do it again afterwards, and could still fail
+	// an ADD that has succeeded.
+	args.NetnsOverride = "1"
 	return netconf.Request{
 		ContainerID: args.ContainerID, Netns: args.Netns, IfName: args.IfName, Args: args.Args, Config: args.StdinData,
 	}

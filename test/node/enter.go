@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -19,8 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marker is the environment variable that tells the inner run which network namespace the outer one is in. Inside, the
-// two must differ: a marker set by hand cannot make tests run in the machine's own namespace.
+// marker is the environment variable that tells the inner run which process started it and what namespaces that is in.
+// The inner run takes itself for one only when its parent is that process and its namespaces are others, so a marker
+// that leaked into the environment cannot make tests run in the machine's own namespaces.
 const marker = "VETH_NODE_OUTSIDE"
 
 // entered is true in the inner run; unavailable is why there is none.
@@ -56,12 +59,14 @@ func Require(t testing.TB) {
 // same executable with the same arguments again, inside, waits for it and exits with its status: it returns only in
 // the inner process, or with an error when namespaces cannot be made. Call it before anything else.
 func Enter() error {
-	here, err := os.Readlink("/proc/self/ns/net")
+	here, err := whereabouts()
 	if err != nil {
 		return fmt.Errorf("/proc must be mounted: %w", err)
 	}
-	outside := os.Getenv(marker)
-	if outside == "" || outside == here {
+	outside := strings.Fields(os.Getenv(marker))
+	inside := len(outside) == 3 && outside[0] == strconv.Itoa(os.Getppid()) &&
+		outside[1] != here[1] && outside[2] != here[2]
+	if !inside {
 		return again(here)
 	}
 	// A process started from here would otherwise take itself for the inner run.
@@ -75,13 +80,23 @@ func Enter() error {
 	return nil
 }
 
+// whereabouts is the process's id, its network namespace and its mount namespace.
+func whereabouts() ([]string, error) {
+	network, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := os.Readlink("/proc/self/ns/mnt")
+	return []string{strconv.Itoa(os.Getpid()), network, mounts}, err
+}
+
 // again starts the executable in new namespaces and ends this process with its status.
-func again(here string) error {
+func again(here []string) error {
 	// The death signal is sent when the thread that started the child ends, not the process: hold on to the thread.
 	runtime.LockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), marker+"="+here)
+	cmd.Env = append(os.Environ(), marker+"="+strings.Join(here, " "))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET,

@@ -129,30 +129,30 @@ func TestRunStartsProcessesInside(t *testing.T) {
 
 func TestNothingIsLeft(t *testing.T) {
 	var paths []string
-	var ended []bool
-	for name, end := range map[string]func(t *testing.T){
-		"by returning": func(*testing.T) {},
-		"by Skip":      func(t *testing.T) { t.Skip("the point is what remains") },
-		"by Close":     func(t *testing.T) { ended = append(ended, true) },
+	for name, end := range map[string]func(t *testing.T, c *node.Namespace){
+		"by returning": func(*testing.T, *node.Namespace) {},
+		"by Skip":      func(t *testing.T, _ *node.Namespace) { t.Skip("the point is what remains") },
+		"by Close": func(t *testing.T, c *node.Namespace) {
+			if err := errors.Join(c.Close(), c.Close()); err != nil {
+				t.Error(err)
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := node.New(t)
 			c := n.Container("gone")
 			paths = append(paths, n.Path, c.Path)
-			if name == "by Close" {
-				if err := errors.Join(c.Close(), c.Close()); err != nil {
+			for _, path := range paths[len(paths)-2:] {
+				if _, err := os.Stat(path); err != nil {
 					t.Error(err)
 				}
 			}
-			end(t)
+			end(t, c)
 		})
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		t.Fatal(err)
-	}
-	if len(paths) != 6 || len(ended) != 1 {
-		t.Fatalf("the subtests made %d namespaces, want 6", len(paths))
 	}
 	for _, path := range paths {
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -312,11 +312,45 @@ func TestDiff(t *testing.T) {
 
 // TestRunsAsPlainUser runs this test binary again as a user who is nobody, from the machine's point of view.
 func TestRunsAsPlainUser(t *testing.T) {
+	cmd := again(t, "^TestRunStartsProcessesInside$|^TestPing$")
+	if ids, err := os.ReadFile("/proc/self/uid_map"); err == nil && strings.Contains(string(ids), "4294967295") {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	} // else the run has one user only, its root, who is the plain user this test wants
+	out, err := cmd.CombinedOutput()
+	if err != nil || !slices.Contains(strings.Split(string(out), "\n"), "PASS") {
+		t.Errorf("the run as a plain user: %v\n%s", err, out)
+	}
+}
+
+func TestLeakedMarkerIsNotBelieved(t *testing.T) {
+	mounts := func() int {
+		text, err := os.ReadFile("/proc/self/mounts")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), " /run ")
+	}
+	for _, marker := range []string{"yes", "1 net:[1] mnt:[1]", strconv.Itoa(os.Getpid()) + " net:[1]"} {
+		cmd := again(t, "^TestDoEntersAndReturns$")
+		cmd.Env = append(cmd.Env, "VETH_NODE_OUTSIDE="+marker)
+		before := mounts()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("marker %q: %v\n%s", marker, err, out)
+		}
+		if after := mounts(); after != before {
+			t.Errorf("marker %q: the run mounted over its parent's /run (%d mounts, before %d)", marker, after, before)
+		}
+	}
+}
+
+// again is a command that runs some of this binary's tests from a place that every user can reach.
+func again(t *testing.T, tests string) *exec.Cmd {
+	t.Helper()
 	if os.Getenv("NODE_TEST_AGAIN") != "" {
-		t.Skip("this is the run that the test started")
+		t.Skip("this is the run that a test started")
 	}
 	node.Require(t)
-	dir := t.TempDir() // the plain user must be able to reach and read it
+	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -330,16 +364,10 @@ func TestRunsAsPlainUser(t *testing.T) {
 	if err := os.WriteFile(binary, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "-test.v", "-test.run=^TestRunStartsProcessesInside$|^TestPing$")
+	cmd := exec.Command(binary, "-test.v", "-test.run="+tests)
 	cmd.Env = append(os.Environ(), "NODE_TEST_AGAIN=1", "CI=true")
 	cmd.Dir = "/"
-	if ids, err := os.ReadFile("/proc/self/uid_map"); err == nil && strings.Contains(string(ids), "4294967295") {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	} // else the run has one user only, its root, who is the plain user this test wants
-	out, err := cmd.CombinedOutput()
-	if err != nil || !slices.Contains(strings.Split(string(out), "\n"), "PASS") {
-		t.Errorf("the run as a plain user: %v\n%s", err, out)
-	}
+	return cmd
 }
 
 // connect makes a veth pair host0, eth0 between node and container with addresses of both families and MTU 1400.

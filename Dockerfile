@@ -1,0 +1,13 @@
+# An image that only carries the plugin, for another image's COPY --from or to copy out of:
+#   docker build -t veth . && id=$(docker create veth) && docker cp "$id:/opt/cni/bin/veth" /opt/cni/bin/; docker rm "$id"
+FROM golang:1.26-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN make build
+
+FROM scratch
+COPY --from=build /src/LICENSE /LICENSE
+COPY --from=build /src/bin/veth /opt/cni/bin/veth
+ENTRYPOINT ["/opt/cni/bin/veth"]

@@ -1,0 +1,51 @@
+# veth: make help
+GO            ?= go
+DESTDIR       ?=
+CNI_BIN       ?= /opt/cni/bin
+FUZZTIME      ?= 10s
+GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+# A user without a home that can be written gets one for Go's caches, below bin/ where git does not look.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/bin/.home
+endif
+
+# The race detector needs cgo and so a C compiler. CI must have one.
+RACE := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
+
+.PHONY: help build test demo lint fuzz install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## static binaries in bin/: the plugin, and cnitool to drive it by hand
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' \
+		-o bin/ ./plugins/... github.com/containernetworking/cni/cnitool
+
+test: build ## every test, as any user, in namespaces of their own
+ifeq ($(RACE),)
+	@echo "no C compiler: the tests run without the race detector" >&2; test "$$CI" != true
+endif
+	$(GO) test $(RACE) -timeout 10m ./...
+
+demo: build ## two containers on one node, from ADD to DEL
+	@CGO_ENABLED=0 $(GO) run -trimpath ./test/demo # as built above: nothing is compiled twice
+
+lint: ## golangci-lint with .golangci.yml; builds it the first time (two minutes)
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for package in $$($(GO) list ./pkg/...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+install: build ## bin/veth to $(DESTDIR)$(CNI_BIN)
+	install -D -m 755 bin/veth $(DESTDIR)$(CNI_BIN)/veth
+
+clean: ## remove bin/
+	@if [ -d bin ]; then chmod -R u+w bin; fi
+	rm -rf bin

@@ -1,0 +1,167 @@
+package kernel_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/kernel"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+func setting(key string) string { return filepath.Join("/proc/sys", key) }
+
+func write(p plan.Place, key, value string) func(m *machine) error {
+	return func(m *machine) error {
+		return m.in(p, func() error { return os.WriteFile(setting(key), []byte(value), 0) })
+	}
+}
+
+func TestSysctl(t *testing.T) {
+	t.Parallel()
+	var scenarios []scenario
+	for _, p := range []plan.Place{plan.Host, plan.Container} {
+		key := "net/ipv4/conf/" + link(p) + "/proxy_arp"
+		scenarios = append(scenarios, scenario{
+			name: p.String(), given: []plan.Object{pair, inside}, sticks: p == plan.Container,
+			object: plan.Sysctl{Place: p, Key: key, Value: "1"},
+			breaks: []change{
+				{"another value", write(p, key, "0"), wants("value", "1", "0")},
+				{"gone with its interface", by(plan.Host, "vh", netlink.LinkDel), missing},
+			},
+		})
+	}
+	runScenarios(t, scenarios)
+}
+
+// TestSysctlIfPresent: what only some kernels have is set where it is and not missed where it is not.
+func TestSysctlIfPresent(t *testing.T) {
+	t.Parallel()
+	on(t, func(m *machine) {
+		for _, p := range []plan.Place{plan.Host, plan.Container} {
+			s := plan.Sysctl{Place: p, Key: "net/ipv4/ip_forward", Value: "1", IfPresent: true}
+			m.apply(s)
+			m.asPlanned(s)
+			m.must(write(p, s.Key, "0")(m))
+			if got := m.findings(s); len(got) != 1 || got[0].Got != "0" {
+				m.Errorf("CHECK finds %s, want the value 0", got)
+			}
+		}
+		before := m.snapshot()
+		for _, p := range []plan.Place{plan.Host, plan.Container} {
+			s := plan.Sysctl{Place: p, Key: "net/ipv6/conf/none/accept_dad", Value: "0", IfPresent: true}
+			created, err := m.kernel.Apply(s)
+			if created || err != nil {
+				m.Errorf("%s, if present: created %v, %v, want neither", s.ID(), created, err)
+			}
+			m.asPlanned(s)
+			s.IfPresent = false
+			created, err = m.kernel.Apply(s)
+			m.refused(err, cnierr.KernelRefused)
+			if created || !errors.Is(err, fs.ErrNotExist) {
+				m.Errorf("%s: created %v, %v, want it absent", s.ID(), created, err)
+			}
+		}
+		m.unchanged(before, "after settings that are not there")
+	})
+}
+
+// TestSysctlReadsFirst takes a file that cannot be written: to find the value there is success, to need another is not.
+func TestSysctlReadsFirst(t *testing.T) {
+	t.Parallel()
+	const readOnly = "net/ipv4/tcp_available_congestion_control"
+	on(t, func(m *machine) {
+		now, err := m.kernel.Setting(readOnly)
+		m.must(err)
+		for _, p := range []plan.Place{plan.Host, plan.Container} {
+			s := plan.Sysctl{Place: p, Key: readOnly, Value: now}
+			if created, err := m.kernel.Apply(s); created || err != nil {
+				m.Errorf("%s: created %v, %v, want it found as it is", s.ID(), created, err)
+			}
+			s.Value = "none"
+			_, err := m.kernel.Apply(s)
+			m.refused(err, cnierr.KernelRefused)
+			if want := "set it from " + now + " to none"; !strings.Contains(err.Error(), want) {
+				m.Errorf("%v: want it to say %q", err, want)
+			}
+		}
+	})
+}
+
+// TestSysctlOfThePlace: the container's setting is not the host's, and the thread comes home.
+func TestSysctlOfThePlace(t *testing.T) {
+	t.Parallel()
+	const key = "net/ipv4/ip_forward"
+	for _, p := range []plan.Place{plan.Host, plan.Container} {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			on(t, func(m *machine) {
+				home := m.thread()
+				m.apply(plan.Sysctl{Place: p, Key: key, Value: "1"})
+				for _, place := range []plan.Place{plan.Host, plan.Container} {
+					want := map[bool]string{true: "1", false: "0"}[place == p]
+					m.must(m.in(place, func() error {
+						got, err := os.ReadFile(setting(key))
+						if strings.TrimSpace(string(got)) != want {
+							m.Errorf("in the %s it is %q, want %q", place, got, want)
+						}
+						return err
+					}))
+				}
+				if _, err := m.kernel.Apply(plan.Sysctl{Place: p, Key: "net/none", Value: "1"}); err == nil {
+					m.Error("a setting that is not there must fail")
+				}
+				if now := m.thread(); now != home {
+					m.Errorf("the thread is in %s, want %s", now, home)
+				}
+				if got, err := m.kernel.Setting(key); err != nil || got != map[bool]string{true: "1", false: "0"}[p == plan.Host] {
+					m.Errorf("Setting says %q, %v", got, err)
+				}
+			})
+		})
+	}
+}
+
+// thread is the namespace of the calling thread.
+func (m *machine) thread() string {
+	m.Helper()
+	name, err := os.Readlink("/proc/thread-self/ns/net")
+	m.must(err)
+	return name
+}
+
+// TestUndoSysctl puts back what this Node changed on the host, and nothing else.
+func TestUndoSysctl(t *testing.T) {
+	t.Parallel()
+	const key = "net/ipv4/ip_forward"
+	on(t, func(m *machine) {
+		before := m.snapshot()
+		onHost, inContainer := plan.Sysctl{Key: key, Value: "1"}, plan.Sysctl{Place: plan.Container, Key: key, Value: "1"}
+		m.apply(onHost)
+		m.undo(onHost)
+		m.unchanged(before, "after Undo")
+
+		m.must(write(plan.Host, key, "1")(m))
+		m.apply(onHost, inContainer) // the host's is right already, the container's is not
+		changed := m.snapshot()
+		attached(m.T, m.container, func(k *kernel.Node) {
+			_, err := k.Apply(inContainer)
+			m.must(err, k.Undo(onHost), k.Undo(inContainer))
+		})
+		m.unchanged(changed, "after Undo of what another changed")
+	})
+	on(t, func(m *machine) {
+		m.must(write(plan.Host, key, "1")(m))
+		inContainer := plan.Sysctl{Place: plan.Container, Key: key, Value: "1"}
+		m.apply(inContainer)
+		before := m.snapshot()
+		m.undo(inContainer)
+		m.unchanged(before, "after Undo of a container's setting, which dies with the container")
+	})
+}

@@ -1,0 +1,50 @@
+package netconf
+
+import (
+	"encoding/json"
+
+	"github.com/containernetworking/cni/pkg/utils"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+)
+
+// Vet checks what no verb can do without, not even one that forgives everything else: the configuration is a JSON
+// object with a valid network name, and the container id and the interface name, where given, are valid. The CNI library
+// refuses the same, in words that name neither key nor value. The errors are those of Parse.
+func Vet(r Request) error {
+	var config struct {
+		Name json.RawMessage `json:"name"`
+	}
+	p := parser{request: r, config: new(Config)}
+	if err := p.variables(); err != nil {
+		return err
+	}
+	if err := (decoder{anyKey: true}).config(r.Config, &config); err != nil {
+		return err
+	}
+	if err := (decoder{}).decode("name", config.Name, &p.raw.Name); err != nil {
+		return err
+	}
+	return p.name()
+}
+
+// variables checks the parameters that name the attachment.
+func (p *parser) variables() error {
+	if id := p.request.ContainerID; id != "" && utils.ValidateContainerID(id) != nil {
+		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_CONTAINERID", id, nameRule)
+	}
+	if name := p.request.IfName; name != "" && !validIfName(name) {
+		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_IFNAME", name, ifNameRule)
+	}
+	return nil
+}
+
+func (p *parser) name() error {
+	if p.raw.Name == "" {
+		return missing("name", "the network's name")
+	}
+	if utils.ValidateNetworkName(p.raw.Name) != nil {
+		return cnierr.Key(cnierr.InvalidConfig, "name", p.raw.Name, nameRule)
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package process
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/test/node"
+)
+
+// What GC removes depends on the list it is given, and on there being one.
+func TestGC(t *testing.T) {
+	t.Parallel()
+	const one = `[{"containerID": "first", "ifname": "eth0"}]`
+	for _, tt := range []struct {
+		name, keys    string
+		first, second bool // stay
+		says          string
+	}{
+		{"a list with one of two", `"cni.dev/valid-attachments": ` + one, true, false, ""},
+		{"the list under both names", `"cni.dev/valid-attachments": ` + one + `, "cni.dev/attachments": ` + one, true, false, ""},
+		{"the list under its older name", `"cni.dev/attachments": ` + one, true, false, ""},
+		{"another interface of the first", `"cni.dev/valid-attachments": [{"containerID": "first", "ifname": "eth1"}]`, false, false, ""},
+		{"an empty list", `"cni.dev/valid-attachments": []`, false, false, ""},
+		{"no list", `"x/y": 1`, true, true, "valid-attachments"},
+		{"null", `"cni.dev/valid-attachments": null`, true, true, "valid-attachments"},
+		{"null under both names", `"cni.dev/valid-attachments": null, "cni.dev/attachments": null`, true, true, "valid-attachments"},
+		{"a list that cannot be read", `"cni.dev/valid-attachments": {"containerID": "first"}`, true, true, "valid-attachments"},
+		{"an entry that cannot be read", `"cni.dev/valid-attachments": [{"containerID": "first", "ifname": "eth0"}, {}]`, true, true, "valid-attachments"},
+	} {
+		for _, mode := range modes {
+			t.Run(tt.name+", "+mode.name, func(t *testing.T) {
+				t.Parallel()
+				h := newHost(t)
+				c1, c2 := h.Container(), h.Container()
+				before := h.Snapshot()
+				first := h.add(mode.config, c1, "CNI_CONTAINERID=first")
+				second := h.add(mode.config, c2, "CNI_CONTAINERID=second")
+				gc := strings.TrimSuffix(mode.config, "}") + ", " + tt.keys + "}"
+				o := h.call("GC", gc, nil).succeeds()
+				if !strings.Contains(o.stderr, tt.says) {
+					t.Errorf("GC says %q, want it to speak of %q", o.stderr, tt.says)
+				}
+				for _, a := range []struct {
+					outcome
+					c     *node.Namespace
+					id    string
+					stays bool
+				}{{first, c1, "first", tt.first}, {second, c2, "second", tt.second}} {
+					o := h.call("CHECK", a.before(mode.config), a.c, "CNI_CONTAINERID="+a.id)
+					if a.stays {
+						o.succeeds()
+					} else {
+						o.refused(105, a.hostEnd())
+					}
+				}
+				if !tt.first && !tt.second {
+					if diff := butForwarding(node.Diff(before, h.Snapshot())); diff != "" {
+						t.Errorf("GC of the whole network leaves\n%s", diff)
+					}
+				}
+				h.leaves(func() { h.call("GC", gc, nil).succeeds() }, c1, c2)
+			})
+		}
+	}
+}
+
+// What other networks and other programs have is not GC's.
+func TestGCTouchesOnlyItsNetwork(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			c := h.Container()
+			added := h.add(mode.config, c)
+			if err := h.Do(func() error {
+				return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "veth0123456789a"}, PeerName: "stranger"})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"othernet", "pod", "podnet2", "podnet-"} {
+				gc := with(mode.config, `{"name": "`+name+`", "cni.dev/valid-attachments": []}`)
+				h.leaves(func() { h.call("GC", gc, nil).succeeds() }, c)
+			}
+			h.check(mode.config, c, added)
+		})
+	}
+}
+
+// Any configuration that can still be read is one that GC can clean up with.
+func TestGCWithABrokenConfiguration(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.add(bridged, h.Container())
+	h.call("GC", with(bridged, `{"mtu": -1, "vlan": "none", "brige": 1, "ipam": {"ranges": 5}, "cni.dev/valid-attachments": []}`), nil).succeeds()
+	if strings.Contains(h.Snapshot(), "link veth") {
+		t.Errorf("an interface is left:\n%s", h.Snapshot())
+	}
+}
+
+// A delegate that fails keeps nothing from being removed, and its failure is reported.
+func TestGCGoesOnAfterAFailure(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := newDelegate(h)
+	config := with(routed, delegatedIPAM)
+	before := h.Snapshot()
+	h.add(config, h.Container())
+	d.says("ADD", `{"cniVersion": "1.1.0", "ips": [{"address": "10.88.0.8/24"}]}`)
+	h.add(config, h.Container())
+	d.called("ADD", "ADD")
+	d.fails("GC", `{"cniVersion": "1.1.0", "code": 11, "msg": "cannot collect"}`)
+	h.call("GC", with(config, `{"cni.dev/valid-attachments": []}`), nil).refused(11, `"delegate"`, "cannot collect")
+	d.called("GC")
+	if diff := butForwarding(node.Diff(before, h.Snapshot())); diff != "" {
+		t.Errorf("GC leaves\n%s", diff)
+	}
+}
+
+// STATUS tells whether an ADD would succeed, needs nothing but the configuration, and changes nothing.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	set := func(key, value string) func(*host) error {
+		return func(h *host) error {
+			return h.Do(func() error { return os.WriteFile("/proc/sys/"+key, []byte(value), 0o644) })
+		}
+	}
+	pool := `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/24", "rangeStart": "10.88.0.5", "rangeEnd": "10.88.0.5"}]]}}`
+	delegateSays := func(text string) func(*host) error {
+		return func(h *host) error {
+			newDelegate(h).fails("STATUS", text)
+			return nil
+		}
+	}
+	for _, tt := range []struct {
+		name, config string
+		before       func(*host) error
+		code         uint // 0: healthy
+		words        []string
+	}{
+		{"routed", routed, nil, 0, nil},
+		{"bridge", bridged, nil, 0, nil},
+		{"layer 2", layer2, nil, 0, nil},
+		{"a bridge that is there", bridged, func(h *host) error {
+			h.add(bridged, h.Container())
+			return nil
+		}, 0, nil},
+		{"a bridge that is another interface", with(bridged, `{"bridge": "lo"}`), nil, 50, []string{"bridge", `"lo"`}},
+		{"an exhausted pool", with(routed, pool), func(h *host) error {
+			h.add(with(routed, pool), h.Container())
+			return nil
+		}, 50, []string{"podnet", "10.88.0.0/24", "leased"}},
+		{"a pool with a free address", with(routed, pool), func(h *host) error {
+			c := h.Container()
+			h.add(with(routed, pool), c)
+			h.del(with(routed, pool), c)
+			return nil
+		}, 0, nil},
+		{"a delegate that is not there", with(routed, `{"ipam": {"type": "nowhere"}}`), nil, 50, []string{`"nowhere"`}},
+		{"a delegate that is not ready", with(routed, delegatedIPAM),
+			delegateSays(`{"cniVersion": "1.1.0", "code": 50, "msg": "still counting"}`), 50, []string{`"delegate"`, "still counting"}},
+		{"a delegate that limits what there is", with(routed, delegatedIPAM),
+			delegateSays(`{"cniVersion": "1.1.0", "code": 51, "msg": "half asleep"}`), 51, []string{`"delegate"`, "half asleep"}},
+		{"a delegate that fails in its own way", with(routed, delegatedIPAM),
+			delegateSays(`{"cniVersion": "1.1.0", "code": 11, "msg": "later"}`), 50, []string{`"delegate"`, "later"}},
+		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 50, []string{"rp_filter", "2"}},
+		{"loose reverse path filter, but a bridge", bridged, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
+		{"strict reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "1"), 0, nil},
+		{"a configuration that is refused", with(routed, `{"mtu": -1}`), nil, 7, []string{"mtu", "-1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			if tt.before != nil {
+				if err := tt.before(h); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.leaves(func() {
+				o := h.call("STATUS", tt.config, nil)
+				if tt.code != 0 {
+					o.refused(tt.code, tt.words...)
+				} else if o.succeeds().stdout != "" {
+					t.Errorf("want a healthy STATUS to print nothing: %s", o)
+				}
+			})
+		})
+	}
+}
+
+// A kernel that has no room for another namespace cannot give a bridge a try: that is no reason to say all is well.
+func TestStatusIsTruthfulAboutWhatItCannotTry(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	cmd := h.command("STATUS", bridged, nil)
+	err := apart(func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0) }, func() error { return h.Start(cmd) })
+	h.finish(cmd, err).refused(50, "bridge")
+}
