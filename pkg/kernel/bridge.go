@@ -95,8 +95,11 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 	}
 	// Detection begins with the first port, and until it is over for the bridge's link-local address the host asks no
 	// neighbour on the bridge for packets it forwards there (ndisc_send_ns): IPv6 from elsewhere would be lost meanwhile.
-	_, err = n.applySysctl(plan.Sysctl{Key: "net/ipv6/conf/" + b.Name + "/accept_dad", Value: "0", IfPresent: true})
-	return true, err
+	dad := plan.Sysctl{Key: "net/ipv6/conf/" + b.Name + "/accept_dad", Value: "0", IfPresent: true}
+	if _, err := n.applySysctl(dad); err != nil {
+		return true, fmt.Errorf("%s: %w", dad.ID(), err)
+	}
+	return true, nil
 }
 
 func noVLANs(err error) error {
