@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -42,10 +43,10 @@ func (n *Node) applyBridge(b plan.Bridge) (bool, error) {
 	return created, n.adjustBridge(b, l)
 }
 
-// madeHere reports whether a bridge has the hardware address that this plugin gives to one of its name. The alias says
+// madeHere reports whether a bridge has a hardware address such as this plugin gives to one of its name. The alias says
 // whose it is, but takes a request of its own, before which an ADD can be killed.
 func madeHere(l netlink.Link) bool {
-	return l.Type() == "bridge" && bytes.Equal(l.Attrs().HardwareAddr, plan.BridgeMAC(l.Attrs().Name))
+	return l.Type() == "bridge" && bytes.HasPrefix(l.Attrs().HardwareAddr, plan.BridgeMAC(l.Attrs().Name))
 }
 
 // finishBridge does what a creating request cannot: it writes the alias, and an MTU that counts as set by the user. The
@@ -68,6 +69,14 @@ func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
 	return nil
 }
 
+// complete draws the bytes that a hardware address lacks.
+func complete(begin net.HardwareAddr) net.HardwareAddr {
+	const length = 6 // ETH_ALEN
+	mac := make(net.HardwareAddr, length)
+	_, _ = rand.Read(mac[copy(mac, begin):]) // never fails (crypto/rand)
+	return mac
+}
+
 // createBridge reports false when another call made the bridge at the same moment.
 func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
@@ -75,7 +84,7 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, b.MAC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, complete(b.MAC)))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
 	if b.VLANs {

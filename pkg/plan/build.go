@@ -63,8 +63,9 @@ func ContainerMAC(a netip.Addr) net.HardwareAddr {
 	return hashMAC(0x0e, a.String())
 }
 
-// BridgeMAC is the hardware address of a bridge that the plugin makes: no other bridge of that name has it.
-func BridgeMAC(name string) net.HardwareAddr { return hashMAC(0x06, name) }
+// BridgeMAC begins the hardware address of a bridge that the plugin makes, three bytes by which it is recognised. Three
+// more are drawn when it is made: bridges of one name on two nodes may meet on one Ethernet.
+func BridgeMAC(name string) net.HardwareAddr { return hashMAC(0x06, name)[:3] }
 
 // hashMAC derives a locally administered unicast address from a name.
 func hashMAC(first byte, name string) net.HardwareAddr {

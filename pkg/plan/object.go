@@ -53,7 +53,7 @@ type Bridge struct {
 	Name    string
 	Kind    string           // "bridge"; what the kernel calls the interface of that name
 	MTU     int              // bytes, 0: the kernel's choice
-	MAC     net.HardwareAddr // given at creation, so that it does not change with the ports; not compared
+	MAC     net.HardwareAddr // its first bytes, the rest is random; given at creation, so that no port changes it; not compared
 	Promisc bool             // false leaves the bridge as it is
 	VLANs   bool             // vlan_filtering; false leaves the bridge as it is
 	Alias   string           // given at creation: which network made it; not compared
