@@ -144,11 +144,11 @@ func TestNoSysctlsForTheHost(t *testing.T) {
 	}
 }
 
-// world gives a node a way out with some MTU: an interface and whatever routes ip(8) is told to add.
-func world(t *testing.T, n *node.Node, name, mtu string, routes ...string) {
+// world gives a node a way out with some MTU: an interface named out, and whatever routes ip(8) is told to add.
+func world(t *testing.T, n *node.Node, mtu string, routes ...string) {
 	t.Helper()
-	ip(t, n.Namespace, "link", "add", name, "mtu", mtu, "type", "bridge")
-	ip(t, n.Namespace, "link", "set", name, "up")
+	ip(t, n.Namespace, "link", "add", "out", "mtu", mtu, "type", "bridge")
+	ip(t, n.Namespace, "link", "set", "out", "up")
 	for _, r := range routes {
 		ip(t, n.Namespace, strings.Fields(r)...)
 	}
@@ -192,7 +192,7 @@ func TestAutomaticMTU(t *testing.T) {
 				t.Parallel()
 				n := node.New(t)
 				c := n.Container()
-				world(t, n, "out", tt.mtu, tt.routes...)
+				world(t, n, tt.mtu, tt.routes...)
 				if tt.name == "advertised by a router" {
 					set(t, n.Namespace, "net/ipv6/conf/out/mtu", "1390")
 				}
@@ -229,7 +229,7 @@ func TestAutomaticMTUOfABridge(t *testing.T) {
 			n := node.New(t)
 			ip(t, n.Namespace, "link", "add", "br-a", "mtu", tt.bridge, "type", "bridge")
 			if tt.world != "" {
-				world(t, n, "out", tt.world, "route add default dev out")
+				world(t, n, tt.world, "route add default dev out")
 			}
 			c := n.Container()
 			attachTo(t, n, c, "eth0", dual("a", "1", on(bridge, "a", network{})))
@@ -246,7 +246,7 @@ func TestCheckComparesTheMTUThatAddChose(t *testing.T) {
 		for _, mode := range []network{routed, on(bridge, "a", network{})} {
 			n := node.New(t)
 			c := n.Container()
-			world(t, n, "out", "1400", "route add default dev out")
+			world(t, n, "1400", "route add default dev out")
 			eth0 := attachTo(t, n, c, "eth0", dual("a", "1", mode).with(network{"cniVersion": version}))
 			ip(t, n.Namespace, "link", "set", "out", "mtu", "1300")
 			if err := eth0.check(); err != nil {

@@ -149,7 +149,7 @@ func TestSecondNetworkConflist(t *testing.T) {
 	both, onlyA := n.Container(), n.Container()
 	strict(t, both)
 	a := dual("a", "1", nil)
-	world(t, n, "out", "1450", "route add default dev out")
+	world(t, n, "1450", "route add default dev out")
 	attachTo(t, n, both, "eth0", a)
 	net1 := attachTo(t, n, both, "net1", list.Plugins[0].with(network{"cniVersion": list.CNIVersion, "name": list.Name}))
 	attachTo(t, n, onlyA, "eth0", a)
@@ -225,6 +225,26 @@ func TestDelOfOneInterfaceLeavesTheOther(t *testing.T) {
 				t.Errorf("CHECK of net1: %v", err)
 			}
 		})
+	}
+}
+
+func TestGCOfOneNetworkLeavesTheOther(t *testing.T) {
+	t.Parallel()
+	n := node.New(t)
+	both, alive := n.Container(), n.Container()
+	a, b := dual("a", "1", nil), dual("b", "2", network{"table": "auto"})
+	eth0, net1 := attachTo(t, n, both, "eth0", a), attachTo(t, n, both, "net1", b)
+	kept := attachTo(t, n, alive, "eth0", a)
+	if err := eth0.gc(kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := eth0.check(); err == nil {
+		t.Error("GC has left an attachment that the runtime does not list")
+	}
+	for _, c := range []*call{kept, net1} {
+		if err := c.check(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

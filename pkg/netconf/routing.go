@@ -54,7 +54,7 @@ func (p *parser) routing() error {
 
 // table reads the key of that name. The tables 253 to 255 are the kernel's own (rtnetlink(7)): rules lead there already.
 func (p *parser) table() error {
-	raw, r := p.raw.rawRouting.Table, &p.config.Routing
+	raw, r := p.raw.Table, &p.config.Routing
 	if absent(raw) {
 		return nil
 	}

@@ -44,11 +44,15 @@ func TestBadRouting(t *testing.T) {
 		{"metric negative", Request{}, pooled(`"defaultRouteMetric": -1`), 7, `defaultRouteMetric: -1` + metric},
 		{"metric large", Request{}, pooled(`"defaultRouteMetric": 4294967296`), 7, `defaultRouteMetric: 4294967296` + metric},
 		{
-			"metric on layer 2", Request{}, veth(`"defaultRouteMetric": 1`), 7,
+			"metric on layer 2",
+			Request{},
+			veth(`"defaultRouteMetric": 1`), 7,
 			`defaultRouteMetric: contradicts a network without ipam: no routes`,
 		},
 		{
-			"addSourceHints", Request{}, pooled(`"addSourceHints": true`), 2,
+			"addSourceHints",
+			Request{},
+			pooled(`"addSourceHints": true`), 2,
 			`addSourceHints: unknown key with value true`,
 		},
 	})
@@ -86,7 +90,9 @@ func TestSized(t *testing.T) {
 		{"negative", Request{}, veth(`"mtuOverhead": -1`), 7, `mtuOverhead: -1 is not valid: want 0 to 65467 bytes`},
 		{"large", Request{}, veth(`"mtuOverhead": 65468`), 7, `mtuOverhead: 65468 is not valid: want 0 to 65467 bytes`},
 		{
-			"beside mtu", Request{}, veth(`"mtuOverhead": 50, "mtu": 1400`), 7,
+			"beside mtu",
+			Request{},
+			veth(`"mtuOverhead": 50, "mtu": 1400`), 7,
 			`mtuOverhead: has no effect beside mtu, which is 1400: want one of them`,
 		},
 	})

@@ -64,7 +64,9 @@ func TestBadTuning(t *testing.T) {
 	one := func(key, value string) string { return veth(`"sysctl": {"` + key + `": ` + value + `}`) }
 	bad := func(name, key string) badCase {
 		return badCase{
-			name, Request{}, one(key, `"1"`), 7,
+			name,
+			Request{},
+			one(key, `"1"`), 7,
 			`sysctl["` + key + `"]: not a network setting: want the name of one below net, such as "net.ipv4.conf.IFNAME.log_martians"`,
 		}
 	}
@@ -86,7 +88,9 @@ func TestBadTuning(t *testing.T) {
 		bad("double dot", "net..ipv4.ip_forward"),
 		bad("trailing", "net/ipv4/"),
 		{
-			"NUL", Request{}, one(`net/ipv4/a\u0000b`, `"1"`), 7,
+			"NUL",
+			Request{},
+			one(`net/ipv4/a\u0000b`, `"1"`), 7,
 			`sysctl["net/ipv4/a\x00b"]: not a network setting: want the name of one below net, such as ` +
 				`"net.ipv4.conf.IFNAME.log_martians"`,
 		},
@@ -95,11 +99,15 @@ func TestBadTuning(t *testing.T) {
 		{"lines", Request{}, one("net.ipv4.x", `"1\n2"`), 7, `sysctl["net.ipv4.x"]: "1\n2" is not valid: want one line of text`},
 		{"list", Request{}, veth(`"sysctl": ["net.ipv4.x"]`), 6, `sysctl: ["net.ipv4.x"] is not valid: want an object`},
 		{
-			"twice", Request{}, veth(`"sysctl": {"net.ipv4.x": "1", "net.ipv4.x": "2"}`), 7,
+			"twice",
+			Request{},
+			veth(`"sysctl": {"net.ipv4.x": "1", "net.ipv4.x": "2"}`), 7,
 			`sysctl["net.ipv4.x"]: the same setting as sysctl["net.ipv4.x"]: want it once`,
 		},
 		{
-			"twice, two spellings", Request{}, veth(`"sysctl": {"net.ipv4.x": "1", "net/ipv4/x": "2"}`), 7,
+			"twice, two spellings",
+			Request{},
+			veth(`"sysctl": {"net.ipv4.x": "1", "net/ipv4/x": "2"}`), 7,
 			`sysctl["net/ipv4/x"]: the same setting as sysctl["net.ipv4.x"]: want it once`,
 		},
 		{
@@ -109,11 +117,15 @@ func TestBadTuning(t *testing.T) {
 			`sysctl["net.ipv4.conf.IFNAME.x"]: the same setting as sysctl["net.ipv4.conf.eth0.x"]: want it once`,
 		},
 		{
-			"IPv6 off", Request{IfName: "eth0"}, pooled(`"sysctl": {"net.ipv6.conf.IFNAME.disable_ipv6": "1"}`), 7,
+			"IPv6 off",
+			Request{IfName: "eth0"},
+			pooled(`"sysctl": {"net.ipv6.conf.IFNAME.disable_ipv6": "1"}`), 7,
 			`sysctl["net.ipv6.conf.IFNAME.disable_ipv6"]: contradicts ipam.ranges, which gives addresses of 2001:db8::/64`,
 		},
 		{
-			"IPv6's MTU", Request{IfName: "eth0"}, pooled(`"sysctl": {"net.ipv6.conf.eth0.mtu": "1400"}`), 7,
+			"IPv6's MTU",
+			Request{IfName: "eth0"},
+			pooled(`"sysctl": {"net.ipv6.conf.eth0.mtu": "1400"}`), 7,
 			`sysctl["net.ipv6.conf.eth0.mtu"]: the kernel sets it to the interface's whenever the link comes up: want mtu`,
 		},
 		{"txQLen", Request{}, veth(`"txQLen": -1`), 7, `txQLen: -1 is not valid: want 0 to 2147483647 packets`},
