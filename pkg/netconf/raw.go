@@ -43,6 +43,8 @@ type rawConfig struct {
 	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
 
 	rawHostPorts
+	rawTuning
+	rawRouting
 }
 
 type rawTrunk struct {
