@@ -15,10 +15,11 @@ func (m *machine) publish(h plan.HostPorts) (bool, error) {
 	if err := m.unused(h); err != nil {
 		return false, err
 	}
-	created, err := m.firewall.ApplyHostPorts(h, m.node.Tenant)
+	created, evicted, err := m.firewall.ApplyHostPorts(h, m.node.Tenant)
 	if err != nil {
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "%s", h.ID())
 	}
+	warn(m.node.ForgetFlowsOutOf(evicted))
 	if created {
 		warn(m.node.ForgetFlowsInto(h.Ports))
 	}

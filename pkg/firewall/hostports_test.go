@@ -32,7 +32,7 @@ func port(text string) plan.HostPort {
 
 // routed are ports of a container with routes, bridged of one on bridge br0.
 func routed(owner lease.Owner, ports ...string) plan.HostPorts {
-	h := plan.HostPorts{Owner: owner, Link: owner.HostName(), Source: plan.RoutedGateway4, Hairpin: true}
+	h := plan.HostPorts{Owner: owner, Link: owner.HostName(), Source: plan.RoutedGateway4, Hairpin: true, State: "ok"}
 	for _, p := range ports {
 		h.Ports = append(h.Ports, port(p))
 	}
@@ -72,7 +72,7 @@ var everybody = living(web, dns, lab)
 func publish(t testing.TB, f *Firewall, list ...plan.HostPorts) {
 	t.Helper()
 	for _, h := range list {
-		if created, err := f.ApplyHostPorts(h, everybody); err != nil || !created {
+		if created, _, err := f.ApplyHostPorts(h, everybody); err != nil || !created {
 			t.Fatalf("apply %v: created %v, error %v", h.Ports, created, err)
 		}
 		published(t, f, h)
@@ -201,7 +201,7 @@ func TestHostPortRepair(t *testing.T) {
 			if got := differences(t, f, held); (len(got) > 0) != c.lost {
 				t.Errorf("after the next ADD: %s", got)
 			}
-			if _, err := f.ApplyHostPorts(held, everybody); err != nil {
+			if _, _, err := f.ApplyHostPorts(held, everybody); err != nil {
 				t.Error(err)
 			}
 			published(t, f, held)
@@ -241,7 +241,7 @@ func TestHostPortRace(t *testing.T) {
 		parallel(t, len(won), func(i int, f *Firewall) {
 			owner := lease.Owner{Network: "podnet", ContainerID: fmt.Sprint("c", i), IfName: "eth0"}
 			h := routed(owner, fmt.Sprintf("%s 10.88.0.%d:80", ports[i%2], i+1))
-			_, err := f.ApplyHostPorts(h, func(string) (string, error) { return "somebody", nil })
+			_, _, err := f.ApplyHostPorts(h, func(string) (string, error) { return "somebody", nil })
 			if won[i] = err == nil; !won[i] && cnierr.Of(err, 0).Code != cnierr.Conflict {
 				t.Error(err)
 			}
@@ -266,7 +266,7 @@ func TestLeftovers(t *testing.T) {
 	h := routed(web, "tcp 0.0.0.0:9090 10.88.0.7:80")
 	publish(t, f, h)
 	publish(t, f, routed(dns, "tcp 0.0.0.0:8080 10.88.0.6:80", "udp 0.0.0.0:53 10.88.0.6:53"))
-	if created, err := f.ApplyHostPorts(h, everybody); err != nil || created {
+	if created, _, err := f.ApplyHostPorts(h, everybody); err != nil || created {
 		t.Errorf("apply again: created %v, error %v", created, err)
 	}
 }
@@ -331,7 +331,7 @@ func BenchmarkHostPorts(b *testing.B) {
 				}
 				publish(b, f, first)
 				for b.Loop() {
-					if _, err := f.ApplyHostPorts(next, everybody); err != nil {
+					if _, _, err := f.ApplyHostPorts(next, everybody); err != nil {
 						b.Fatal(err)
 					}
 					b.StopTimer()

@@ -50,7 +50,6 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	}
 	b.rules()
 	b.shared()
-	b.hostPorts()
 	return b.plan
 }
 
@@ -267,6 +266,7 @@ func (b *builder) shared() {
 			})
 		}
 	}
+	b.hostPorts()
 	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
 		return
 	}

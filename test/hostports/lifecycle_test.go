@@ -117,20 +117,25 @@ func TestUDPClientFollows(t *testing.T) {
 			third := m.pod("third", conf, ports("udp 8080 80"))
 			m.respond(third.Namespace, "third", netip.AddrPortFrom(netip.IPv4Unspecified(), 80))
 			answering("third")
+			m.must(third.del())
+			stop = m.respond(m.Namespace, "host again", netip.AddrPortFrom(host4, 8080))
+			answering("host again")
+			stop()
+			fourth := m.pod("fourth", conf, ports(many("udp", 8070, 20)...)) // by a list of all
+			m.respond(fourth.Namespace, "fourth", netip.AddrPortFrom(netip.IPv4Unspecified(), 8080))
+			answering("fourth")
 		})
 	}
 }
 
-// A flow to the same port of somebody else is nobody's business here.
+// A translated connection to the same port of somebody else is nobody's business here: it could not be made again as it
+// was.
 func TestUDPClientOfOthersStays(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.world.Mirror(t, "udp", netip.AddrPortFrom(world4, 8080))
-	m.pod("any", ports("tcp 1 1"))
-	m.must(m.Do(func() error {
-		return dialFrom(t, "udp", netip.AddrPortFrom(host4, 5555), netip.AddrPortFrom(world4, 8080))
-	}))
-	if _, err := m.SeenAs("udp", netip.AddrPortFrom(world4, 8080)); err != nil {
+	other := m.pod("other", object{"ipMasq": true}, ports("tcp 1 1"))
+	if _, err := other.SeenAs("udp", netip.AddrPortFrom(world4, 8080)); err != nil {
 		t.Fatal(err)
 	}
 	flows := func() (n int) {
@@ -146,11 +151,21 @@ func TestUDPClientOfOthersStays(t *testing.T) {
 		return n
 	}
 	before := flows()
-	p := m.pod("web", ports("udp 8080 80"))
-	m.must(p.del())
-	if after := flows(); before == 0 || after != before {
-		t.Errorf("%d flows to the world, then %d", before, after)
+	for _, list := range [][]string{{"udp 8080 80"}, many("udp", 8080, 20)} {
+		p := m.pod(fmt.Sprint("web", len(list)), ports(list...))
+		m.must(p.del())
+		if after := flows(); before == 0 || after != before {
+			t.Errorf("beside %d ports: %d flows to the world, then %d", len(list), before, after)
+		}
 	}
+}
+
+// many are n ports in a row, each to itself.
+func many(protocol string, first, n int) (list []string) {
+	for p := first; p < first+n; p++ {
+		list = append(list, fmt.Sprintf("%s %d %d", protocol, p, p))
+	}
+	return list
 }
 
 // client is a UDP client in the world with one port for all it sends.
@@ -302,7 +317,7 @@ func TestFlush(t *testing.T) {
 			old := m.pod("old", conf, ports("tcp 8080 80"))
 			m.must(old.check())
 			m.must(m.Do(deleteTable))
-			checkSays(t, old, "nftables: want whole, found", "nftables table inet veth is missing", "tcp 0.0.0.0:8080: want 10.88.0.")
+			checkSays(t, old, "state: want ok, found ", "nftables table inet veth is missing", "tcp 0.0.0.0:8080: want 10.88.0.")
 			next := m.pod("next", conf, ports("tcp 9090 80"))
 			next.serve("tcp", 80)
 			m.must(next.check())
