@@ -159,6 +159,8 @@ func wanted(k reflect.Kind) string {
 		return "true or false"
 	case reflect.Int:
 		return "an integer"
+	case reflect.Uint64:
+		return "an integer that is not negative"
 	case reflect.Slice:
 		return "a list"
 	default:

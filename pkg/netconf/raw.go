@@ -31,6 +31,9 @@ type rawConfig struct {
 	EnableDAD                 bool    `json:"enabledad"`
 	DisableContainerInterface bool    `json:"disableContainerInterface"`
 
+	rawBandwidth
+	BandwidthLatency *int `json:"bandwidthLatency"` // milliseconds
+
 	Bridge              string     `json:"bridge"`
 	IsGateway           bool       `json:"isGateway"`
 	ForceAddress        bool       `json:"forceAddress"`
@@ -60,6 +63,8 @@ type rawRuntime struct {
 	MAC      string          `json:"mac"`
 	IPs      json.RawMessage `json:"ips"`
 	IPRanges json.RawMessage `json:"ipRanges"`
+
+	Bandwidth rawBandwidth `json:"bandwidth"`
 }
 
 type rawAttachment struct {
