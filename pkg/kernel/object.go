@@ -35,6 +35,10 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyVLANInterface(o)
 	case plan.Lease:
 		created, err = n.applyLease(o)
+	case plan.Shaper:
+		created, err = n.applyShaper(o)
+	case plan.Policer:
+		created, err = n.applyPolicer(o)
 	default:
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
@@ -68,6 +72,10 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observeVLANInterface(o)
 	case plan.Lease:
 		got, err = n.observeLease(o)
+	case plan.Shaper:
+		got, err = n.observeShaper(o)
+	case plan.Policer:
+		got, err = n.observePolicer(o)
 	default:
 		err = fmt.Errorf("no kernel observation for %T", o)
 	}
