@@ -20,7 +20,7 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 		return err
 	}
 	defer m.close()
-	failed := []error{m.node.Detach(plan.Owner(cfg)), m.unmask(cfg)}
+	failed := []error{m.unrule(cfg), m.node.Detach(plan.Owner(cfg)), m.unmask(cfg)}
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
 	}

@@ -13,6 +13,7 @@ type Bandwidth struct {
 	Ingress Limit
 	Egress  Limit
 	Latency time.Duration // how long a packet may wait for its turn, whole milliseconds
+	MTU     int           // bytes, of the frames that bursts and queues are made of, 0: Config's MTU
 }
 
 // Limit is a rate and how far a short time may exceed it. The zero Limit is none.

@@ -8,7 +8,7 @@ import (
 func TestBandwidth(t *testing.T) {
 	const kubelet = `"runtimeConfig": {"bandwidth": {"ingressRate": 1000000, "ingressBurst": 2147483647,
 		"egressRate": 2000000, "egressBurst": 2147483647}}`
-	dynamic := Bandwidth{Limit{1e6, 1<<31 - 1}, Limit{2e6, 1<<31 - 1}, 25 * time.Millisecond}
+	dynamic := Bandwidth{Ingress: Limit{1e6, 1<<31 - 1}, Egress: Limit{2e6, 1<<31 - 1}, Latency: 25 * time.Millisecond}
 	for _, tt := range []struct {
 		name, config string
 		want         Bandwidth
@@ -18,14 +18,14 @@ func TestBandwidth(t *testing.T) {
 		{"zero is none", veth(`"ingressRate": 0, "egressRate": 0, "egressBurst": 0`), Bandwidth{}},
 		{"null is none", veth(`"ingressRate": null, "runtimeConfig": {"bandwidth": null}`), Bandwidth{}},
 		{"from the network", veth(`"ingressRate": 1000000, "ingressBurst": 8000, "egressRate": 1000, "bandwidthLatency": 100`),
-			Bandwidth{Limit{1e6, 8000}, Limit{1000, 0}, 100 * time.Millisecond}},
+			Bandwidth{Ingress: Limit{1e6, 8000}, Egress: Limit{1000, 0}, Latency: 100 * time.Millisecond}},
 		{"from the runtime", veth(kubelet), dynamic},
 		{"of a bridge", bridged(kubelet), dynamic},
 		{"of the reference type", `{"name": "net", "type": "ptp", ` + kubelet + `}`, dynamic},
 		{"the network wins", veth(`"ingressRate": 5000, "egressRate": 6000`, kubelet),
-			Bandwidth{Limit{5000, 0}, Limit{6000, 0}, 25 * time.Millisecond}},
+			Bandwidth{Ingress: Limit{5000, 0}, Egress: Limit{6000, 0}, Latency: 25 * time.Millisecond}},
 		{"the network wins in its direction", veth(`"egressRate": 5000, "egressBurst": 100`, kubelet),
-			Bandwidth{Limit{1e6, 1<<31 - 1}, Limit{5000, 100}, 25 * time.Millisecond}},
+			Bandwidth{Ingress: Limit{1e6, 1<<31 - 1}, Egress: Limit{5000, 100}, Latency: 25 * time.Millisecond}},
 		{"the slowest", veth(`"ingressRate": 1000, "bandwidthLatency": 1`), Bandwidth{Ingress: Limit{1000, 0}, Latency: time.Millisecond}},
 		{"the fastest", veth(`"egressRate": 1000000000000000, "egressBurst": 18446744073709551615, "bandwidthLatency": 1000`),
 			Bandwidth{Egress: Limit{1e15, 1<<64 - 1}, Latency: time.Second}},

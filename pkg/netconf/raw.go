@@ -44,6 +44,9 @@ type rawConfig struct {
 	VLAN                int        `json:"vlan"`
 	VLANTrunk           []rawTrunk `json:"vlanTrunk"`
 	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
+
+	rawTuning
+	rawRouting
 }
 
 type rawTrunk struct {

@@ -18,9 +18,10 @@ func (b *builder) bridged() {
 	if br.Gateway {
 		b.bridgeGateways()
 	}
+	b.connected()
 	b.ipamRoutes(b.gatewayOf, false)
-	if b.cfg.DefaultGateway {
-		b.bridgeDefaultRoutes()
+	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
+		b.defaultRoutes()
 	}
 }
 
@@ -62,8 +63,8 @@ func (b *builder) bridgeGateways() {
 	}
 }
 
-// bridgeDefaultRoutes adds a default route for each family whose routes from IPAM hold none.
-func (b *builder) bridgeDefaultRoutes() {
+// defaultRoutes adds a default route for each family whose routes from IPAM hold none.
+func (b *builder) defaultRoutes() {
 	for _, a := range b.addrs.List {
 		if a.Gateway.IsValid() && !b.ipamHasDefault(a.Prefix.Addr()) {
 			b.insideRoute(Route{Dst: anywhere(a.Prefix.Addr()), Via: a.Gateway})

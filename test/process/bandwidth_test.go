@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -188,6 +189,35 @@ func TestCheckComparesBandwidth(t *testing.T) {
 			}
 			l.call("CHECK", l.added.before(l.config), l.pod).refused(105,
 				"host policer "+hostEnd+": missing", "host shaper "+hostEnd+": missing")
+		})
+	}
+}
+
+// A slow limit's burst and queue are counted in frames, whose size the configuration may leave to the node, and the
+// result of an older version does not tell.
+func TestCheckKnowsTheFrames(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"1.0.0", "1.1.0"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			uplink := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "uplink", MTU: 9000, Flags: net.FlagUp}, PeerName: "world"}
+			if err := h.Do(func() error {
+				if err := netlink.LinkAdd(uplink); err != nil {
+					return err
+				}
+				_, everywhere, _ := net.ParseCIDR("0.0.0.0/0")
+				return netlink.RouteAdd(&netlink.Route{LinkIndex: uplink.Index, Dst: everywhere})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			c := h.Container()
+			config := with(routed, `{"cniVersion": "`+version+`", "ingressRate": 100000}`)
+			added := h.add(config, c)
+			if s := h.Snapshot(); !strings.Contains(s, "rate 12500 limit 90180") {
+				t.Errorf("want ten frames of 9018 bytes to wait:\n%s", s)
+			}
+			h.check(config, c, added)
 		})
 	}
 }
