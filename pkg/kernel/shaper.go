@@ -78,7 +78,7 @@ func (n *Node) ProbeBandwidth(egress bool) error {
 	if egress {
 		objects = append(objects, plan.Policer{Link: loopback, Rate: some, Burst: some})
 	}
-	return try(objects...)
+	return try("limits of bandwidth", objects...)
 }
 
 // observeShaper asks for the one root queueing discipline. The kernel answers with EINVAL where that is its default.
