@@ -80,7 +80,7 @@ func routeScenarios(p plan.Place, family int) []scenario {
 			{"via", reroute(full, func(_ *machine, x *netlink.Route) { x.Gw = addr(otherVia).AsSlice() }),
 				wants("via", full.Via.String(), otherVia)},
 			{"no via", reroute(full, func(_ *machine, x *netlink.Route) { x.Gw, x.Flags = nil, 0 }),
-				wants("via", full.Via.String(), "")},
+				wants("via", full.Via.String(), "none")},
 			{"src", reroute(full, func(m *machine, x *netlink.Route) {
 				m.must(m.in(p, func() error { return addAddress(link(p), otherSrc+"/32") }))
 				x.Src = addr(otherSrc).AsSlice()
@@ -102,7 +102,9 @@ func routeScenarios(p plan.Place, family int) []scenario {
 		s,
 		{
 			name: name + "to one address", given: given, object: toOne, again: again, sticks: true,
-			breaks: []change{removed(toOne), dev(toOne)},
+			breaks: []change{removed(toOne), dev(toOne), {"via", reroute(toOne, func(_ *machine, x *netlink.Route) {
+				x.Gw, x.Flags, x.Scope = addr(otherVia).AsSlice(), unix.RTNH_F_ONLINK, unix.RT_SCOPE_UNIVERSE
+			}), wants("via", "none", otherVia)}},
 		},
 		{
 			name: name + "default", given: given, object: toAll, again: again, sticks: true,

@@ -136,7 +136,7 @@ var differences = []struct {
 	},
 	{
 		route(), but(route(), func(o *plan.Route) { o.Via = netip.Addr{} }),
-		"container route IPv6 default table 100 metric 7: via: want fe80::1, found nothing",
+		"container route IPv6 default table 100 metric 7: via: want fe80::1, found none",
 	},
 	{
 		route(), but(route(), func(o *plan.Route) { o.Src = netip.MustParseAddr("2001:db8::6") }),
@@ -272,9 +272,13 @@ func TestDiff(t *testing.T) {
 			"the kernel's choice",
 			[]plan.Object{
 				plan.Bridge{Name: "br0"}, plan.Interface{Name: "eth0"}, plan.Sysctl{Key: "net/ipv4/ip_forward"},
-				plan.Route{Place: plan.Container, Dst: netip.MustParsePrefix("::/0"), Table: 100, Metric: 7},
 			},
 			wanted(), "",
+		},
+		{
+			"a gateway where there is to be none",
+			[]plan.Object{plan.Route{Place: plan.Container, Dst: netip.MustParsePrefix("::/0"), Table: 100, Metric: 7}}, wanted(),
+			"container route IPv6 default table 100 metric 7: via: want none, found fe80::1",
 		},
 		{
 			"what is not compared",
