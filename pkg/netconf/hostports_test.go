@@ -159,3 +159,12 @@ func TestLenientHostPorts(t *testing.T) {
 		{"hostPort": 8081}, {"hostPort": 0}, {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "nowhere"}]`))})
 	equal(t, "mappings", got.HostPorts.Mappings, []PortMapping{{Protocol: TCP, HostPort: 8080, ContainerPort: 80}})
 }
+
+// And so does its bandwidth.
+func TestBandwidthAsContainerdWritesIt(t *testing.T) {
+	c := mustParse(t, Request{Config: []byte(pooled(`"runtimeConfig": {"bandwidth":
+		{"IngressRate": 1000000, "IngressBurst": 8000, "EgressRate": 2000000, "EgressBurst": 8000}}`))})
+	if c.Bandwidth.Ingress.Rate != 1000000 || c.Bandwidth.Egress.Rate != 2000000 {
+		t.Errorf("got %+v", c.Bandwidth)
+	}
+}

@@ -34,7 +34,7 @@ func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}}
 	parts := []func() error{
 		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.hostPorts, p.previous, p.attachments,
+		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.previous, p.attachments,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
