@@ -7,8 +7,8 @@ import (
 	"github.com/veth-cni/veth/pkg/cnierr"
 )
 
-func mapped(mappings string, keys ...string) string {
-	return pooled(append([]string{`"runtimeConfig": {"portMappings": ` + mappings + `}`}, keys...)...)
+func mapped(mappings string) string {
+	return pooled(`"runtimeConfig": {"portMappings": ` + mappings + `}`)
 }
 
 func TestHostPorts(t *testing.T) {

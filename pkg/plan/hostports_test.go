@@ -31,13 +31,19 @@ func TestHostPortDifferences(t *testing.T) {
 		change func(*plan.HostPorts)
 		text   string
 	}{
-		{func(o *plan.HostPorts) { o.State = "nftables table inet veth is missing" },
-			"state: want ok, found nftables table inet veth is missing"},
+		{
+			func(o *plan.HostPorts) { o.State = "nftables table inet veth is missing" },
+			"state: want ok, found nftables table inet veth is missing",
+		},
 		{func(o *plan.HostPorts) { o.Ports = nil }, "udp 192.0.2.1:53: want 10.88.0.5:5353 for hostPortSources, found nothing"},
-		{onePort(func(p *plan.HostPort) { p.Holder = "pod a/b" }),
-			"udp 192.0.2.1:53: want 10.88.0.5:5353 for hostPortSources, found 10.88.0.5:5353 of pod a/b"},
-		{onePort(func(p *plan.HostPort) { p.Open = true }),
-			"udp 192.0.2.1:53: want 10.88.0.5:5353 for hostPortSources, found 10.88.0.5:5353"},
+		{
+			onePort(func(p *plan.HostPort) { p.Holder = "pod a/b" }),
+			"udp 192.0.2.1:53: want 10.88.0.5:5353 for hostPortSources, found 10.88.0.5:5353 of pod a/b",
+		},
+		{
+			onePort(func(p *plan.HostPort) { p.Open = true }),
+			"udp 192.0.2.1:53: want 10.88.0.5:5353 for hostPortSources, found 10.88.0.5:5353",
+		},
 		{func(o *plan.HostPorts) { o.Hairpin = false }, "hairpin: want on, found off"},
 		{func(o *plan.HostPorts) { o.Masquerade = false }, "masquerade: want on, found off"},
 	} {

@@ -25,7 +25,8 @@ func TestDelRemovesItsOwn(t *testing.T) {
 		name string
 		conf object
 	}{
-		{"routed", routed}, {"bridge", bridge},
+		{"routed", routed},
+		{"bridge", bridge},
 		{"masqAll", object{"masqAll": true}},
 		{"sources", object{"hostPortSources": []string{"192.0.2.0/24", "2001:db8::/64"}}},
 		{"addresses", object{"hostPortAddresses": []string{"192.0.2.3", "2001:db8::1"}}},
@@ -356,7 +357,8 @@ func TestMappingsThatLeadNowhere(t *testing.T) {
 		{"family", []object{only4, ports("tcp 8080 80 2001:db8::1")}, "the container has no address of that family"},
 		{"all of the family", []object{only4, ports("tcp 8080 80 ::")}, "the container has no address of that family"},
 		{
-			"addresses", []object{only4, ports("tcp 8080 80"), {"hostPortAddresses": []string{"2001:db8::1"}}},
+			"addresses",
+			[]object{only4, ports("tcp 8080 80"), {"hostPortAddresses": []string{"2001:db8::1"}}},
 			"(or hostPortAddresses)",
 		},
 	} {
