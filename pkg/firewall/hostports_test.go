@@ -163,16 +163,19 @@ func TestHostPortRepair(t *testing.T) {
 		{"chain flushed", "nftables chain hostports has lost its rule for IPv4, who may use", []string{"flush chain inet veth hostports"}, false},
 		{
 			"hook flushed", "nftables chain hostports_prerouting has lost its rule for the host's addresses",
-			[]string{"flush chain inet veth hostports_prerouting"}, false,
+			[]string{"flush chain inet veth hostports_prerouting"},
+			false,
 		},
 		{
 			"guard gone", "nftables chain hostports_loopback is missing",
-			[]string{"flush chain inet veth hostports_loopback", "delete chain inet veth hostports_loopback"}, false,
+			[]string{"flush chain inet veth hostports_loopback", "delete chain inet veth hostports_loopback"},
+			false,
 		},
 		{"dormant", "nftables table inet veth is dormant", []string{"add table inet veth { flags dormant; }"}, false},
 		{
 			"a rule of another's", "nftables chain hostports holds a rule that is not the plugin's",
-			[]string{"add rule inet veth hostports accept"}, false,
+			[]string{"add rule inet veth hostports accept"},
+			false,
 		},
 		{"port deleted", "", []string{"delete element inet veth hostports4 { tcp . 8080 }"}, true},
 		{
@@ -180,7 +183,8 @@ func TestHostPortRepair(t *testing.T) {
 			[]string{
 				"flush chain inet veth hostports", "delete map inet veth hostports4",
 				"add map inet veth hostports4 { type inet_service : ipv4_addr; }",
-			}, true,
+			},
+			true,
 		},
 		{"map deleted", "nftables map hostports4 is missing", []string{
 			"flush chain inet veth hostports", "delete map inet veth hostports4",

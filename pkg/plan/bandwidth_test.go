@@ -76,17 +76,26 @@ func TestBandwidthObjects(t *testing.T) {
 		{
 			"a burst too small for the rate",
 			netconf.Bandwidth{Ingress: netconf.Limit{Rate: 1e9, Burst: 8}, Latency: latency},
-			0, plan.Shaper{Rate: 125_000_000, Burst: 125_000, Queue: 3_125_000}, plan.Shaper{}, plan.Policer{},
+			0,
+			plan.Shaper{Rate: 125_000_000, Burst: 125_000, Queue: 3_125_000},
+			plan.Shaper{},
+			plan.Policer{},
 		},
 		{
 			"a latency below the burst's",
 			netconf.Bandwidth{Ingress: netconf.Limit{Rate: 1e9, Burst: 1 << 31}, Latency: 2 * time.Millisecond},
-			0, plan.Shaper{Rate: 125_000_000, Burst: 250_000, Queue: 250_000}, plan.Shaper{}, plan.Policer{},
+			0,
+			plan.Shaper{Rate: 125_000_000, Burst: 250_000, Queue: 250_000},
+			plan.Shaper{},
+			plan.Policer{},
 		},
 		{
 			"a long latency",
 			netconf.Bandwidth{Ingress: netconf.Limit{Rate: 1e9, Burst: 1 << 31}, Latency: time.Second},
-			0, plan.Shaper{Rate: 125_000_000, Burst: 6_250_000, Queue: 125_000_000}, plan.Shaper{}, plan.Policer{},
+			0,
+			plan.Shaper{Rate: 125_000_000, Burst: 6_250_000, Queue: 125_000_000},
+			plan.Shaper{},
+			plan.Policer{},
 		},
 		{
 			"the slowest, a frame and ten",
@@ -99,7 +108,10 @@ func TestBandwidthObjects(t *testing.T) {
 		{
 			"jumbo frames",
 			netconf.Bandwidth{Ingress: netconf.Limit{Rate: 1000}, Latency: latency},
-			9000, plan.Shaper{Rate: 125, Burst: 9018, Queue: 90_180}, plan.Shaper{}, plan.Policer{},
+			9000,
+			plan.Shaper{Rate: 125, Burst: 9018, Queue: 90_180},
+			plan.Shaper{},
+			plan.Policer{},
 		},
 		{
 			"the fastest",

@@ -21,7 +21,8 @@ func TestReach(t *testing.T) {
 	}{
 		{"routed", routed, "169.254.1.1", "169.254.1.1", "", preserved, preserved},
 		{
-			"ptp", object{"type": "ptp", "ipam": object{"type": "veth", "ranges": [][]object{
+			"ptp",
+			object{"type": "ptp", "ipam": object{"type": "veth", "ranges": [][]object{
 				{{"subnet": "10.88.0.0/24"}}, {{"subnet": "2001:db8:88::/64"}},
 			}, "routes": []object{{"dst": "0.0.0.0/0"}, {"dst": "::/0"}}}},
 			"10.88.0.1", "10.88.0.1", "", preserved, preserved,
