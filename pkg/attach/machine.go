@@ -50,6 +50,9 @@ func (m *machine) applyOne(o plan.Object) (bool, error) {
 		created, err := m.firewall.Apply(masq)
 		return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
 	}
+	if ports, ok := o.(plan.HostPorts); ok {
+		return m.publish(ports)
+	}
 	return m.node.Apply(o)
 }
 
@@ -65,6 +68,8 @@ func (m *machine) undo(network string) error {
 	for i := len(made) - 1; i >= 0; i-- {
 		if _, ok := made[i].(plan.Pair); ok {
 			failed = append(failed, m.node.Undo(made[i]))
+		} else if ports, ok := made[i].(plan.HostPorts); ok {
+			failed = append(failed, m.withdraw(ports.Owner, ports.Ports))
 		} else if outlives(made[i]) {
 			shared = append(shared, made[i])
 		}
@@ -123,6 +128,14 @@ func (m *machine) observe(objects []plan.Object) ([]plan.Object, error) {
 			}
 			masq.State = cmp.Or(reason, "ok")
 			seen = append(seen, masq)
+			continue
+		}
+		if ports, ok := o.(plan.HostPorts); ok {
+			got, err := m.firewall.ObserveHostPorts(ports, m.node.Tenant)
+			if err != nil {
+				return nil, err
+			}
+			seen = append(seen, got)
 			continue
 		}
 		got, err := m.node.Observe(o)

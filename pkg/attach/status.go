@@ -53,6 +53,11 @@ func featuresPresent(cfg *netconf.Config, m *machine) error {
 			return err
 		}
 	}
+	if cfg.HostPorts.Capable {
+		if err := m.firewall.ProbeHostPorts(); err != nil {
+			return err
+		}
+	}
 	if cfg.Mode == netconf.Bridged {
 		return m.node.ProbeBridge(cfg.Bridge.Name, cfg.Bridge.VLANAware())
 	}

@@ -9,7 +9,7 @@
 // interval set, found in O(log n), and the element's comment names the owner, so that `nft list table inet veth`
 // answers "whose is this?" and cleaning up is a set difference. Nothing is kept per container.
 //
-// The table is described once, in skeleton; look reads what the kernel has of it, state.defects tells the difference
+// The table is described once, in parts; look reads what the kernel has of one, state.defects tells the difference
 // and state.repair makes the messages that remove it. The table is the plugin's own: a rule that someone else puts into
 // one of its chains is reported by Missing and removed by the next Apply. Rules of your own belong into a table of your
 // own.

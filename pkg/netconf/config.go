@@ -61,6 +61,8 @@ type Config struct {
 	// DisableContainerInterface leaves the container's interface down and without addresses.
 	DisableContainerInterface bool
 
+	HostPorts HostPorts
+
 	IPAM IPAM
 	DNS  types.DNS // key "dns"; empty: the IPAM's own
 

@@ -41,6 +41,8 @@ type rawConfig struct {
 	VLAN                int        `json:"vlan"`
 	VLANTrunk           []rawTrunk `json:"vlanTrunk"`
 	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
+
+	rawHostPorts
 }
 
 type rawTrunk struct {
@@ -60,6 +62,8 @@ type rawRuntime struct {
 	MAC      string          `json:"mac"`
 	IPs      json.RawMessage `json:"ips"`
 	IPRanges json.RawMessage `json:"ipRanges"`
+
+	PortMappings json.RawMessage `json:"portMappings"`
 }
 
 type rawAttachment struct {

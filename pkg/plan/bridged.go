@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/veth-cni/veth/pkg/netconf"
 )
 
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
@@ -51,7 +53,7 @@ func (b *builder) bridgeGateways() {
 	br := b.cfg.Bridge
 	link := br.Name
 	if br.VLAN != 0 {
-		link = fmt.Sprintf("%s.%d", br.Name, br.VLAN)
+		link = vlanInterface(br)
 		add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true}, refuseRA(link))
 	}
 	for _, a := range b.addrs.List {
@@ -61,6 +63,9 @@ func (b *builder) bridgeGateways() {
 		})
 	}
 }
+
+// vlanInterface names the bridge's own interface in its VLAN.
+func vlanInterface(br netconf.Bridge) string { return fmt.Sprintf("%s.%d", br.Name, br.VLAN) }
 
 // bridgeDefaultRoutes adds a default route for each family whose routes from IPAM hold none.
 func (b *builder) bridgeDefaultRoutes() {

@@ -48,6 +48,7 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 		b.bridged()
 	}
 	b.shared()
+	b.hostPorts()
 	return b.plan
 }
 
