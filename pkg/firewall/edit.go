@@ -86,7 +86,7 @@ func portSetNames() []string {
 	names := []string{attachmentsMap, hairpinSet, masqueradeSet}
 	for _, f := range []*family{ipv4, ipv6} {
 		p := f.ports()
-		names = append(names, p.every, p.on, p.everyFor, p.onFor)
+		names = append(names, p.every, p.on, p.everyFor, p.onFor, p.self)
 	}
 	return names
 }

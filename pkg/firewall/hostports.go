@@ -263,16 +263,23 @@ func (e *edit) attachment(owner lease.Owner, claimed []plan.HostPort) ([]entry, 
 		return nil, err
 	}
 	var own []entry
-	for _, x := range found {
-		if x.holder() == owner.HostName() || x.id() == index.id() {
-			own = append(own, x)
+	mine := func(found map[string]entry) {
+		for _, x := range found {
+			if x.holder() == owner.HostName() {
+				own = append(own, x)
+			}
 		}
 	}
+	mine(found)
+	selves, err := e.lookUp(selfEntries(own, ""))
+	if err != nil {
+		return nil, err
+	}
+	mine(selves)
 	if len(own)-1 == number(found[index.id()].note) {
 		return own, nil
 	}
-	own, err = e.ownedBy(owner.HostName())
-	return own, err
+	return e.ownedBy(owner.HostName())
 }
 
 // leave returns the messages for what is to be removed, with what nobody needs any more once it is: all of the part
@@ -358,6 +365,8 @@ func ownEntries(h plan.HostPorts) []entry {
 		if h.Masquerade {
 			own = append(own, links[1])
 		}
+	} else if h.Hairpin {
+		own = append(own, selfEntries(own, name)...)
 	}
 	source := h.Source
 	if !source.Is4() {
@@ -368,6 +377,19 @@ func ownEntries(h plan.HostPorts) []entry {
 		set: attachmentsMap, key: interfaceName(h.Owner.HostName()), value: source.AsSlice(),
 		note: strconv.Itoa(len(own)) + " " + who,
 	})
+}
+
+// selfEntries are the entries of the addresses that ports lead to.
+func selfEntries(ports []entry, name string) []entry {
+	var list []entry
+	for _, p := range portsOf(ports) {
+		addr := p.Pod.Addr().AsSlice()
+		e := entry{set: portNames(p).self, key: append(slices.Clone(addr), addr...), note: name}
+		if !slices.ContainsFunc(list, func(x entry) bool { return x.id() == e.id() }) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // linkEntries are the entries of the interface that a container is reached through, those of hairpinSet and of

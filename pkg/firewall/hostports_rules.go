@@ -28,6 +28,7 @@ type portSets struct {
 	every, on       string // maps to the container: ports on every address of the host, ports on one
 	everyFor, onFor string // verdict maps: those of these ports that not everybody may use
 	shared          string // ports that are on single addresses, with their number in the comment
+	self            string // addresses, twice: what comes from there goes back there
 }
 
 func (f *family) ports() portSets {
@@ -35,7 +36,7 @@ func (f *family) ports() portSets {
 	if f == ipv6 {
 		p = "hostports6"
 	}
-	return portSets{every: p, on: p + "_on", everyFor: p + "_for", onFor: p + "_on_for", shared: p + "_shared"}
+	return portSets{every: p, on: p + "_on", everyFor: p + "_for", onFor: p + "_on_for", shared: p + "_shared", self: p + "_self"}
 }
 
 // hostPortMark is a bit of the packet mark that says, from the translation of a connection's destination to that of its
@@ -87,6 +88,7 @@ func (f *family) portSets() []set {
 		{name: names.everyFor, key: port, data: nftables.TypeVerdict, family: f},
 		{name: names.onFor, key: on, data: nftables.TypeVerdict, family: f},
 		{name: names.shared, key: port, family: f},
+		{name: names.self, key: nftables.MustConcatSetType(addr, addr), family: f},
 	}
 }
 
@@ -202,9 +204,22 @@ func sources() []rule {
 		{what: "127.0.0.1", family: ipv4, exprs: append(slices.Clone(local), &expr.Masq{}), needs: needsMasquerade},
 		{what: "hairpins by address", family: ipv4, exprs: withSource(append(isFamily(ipv4), hairpin...)), needs: needsNAT},
 		{what: "hairpins", exprs: append(slices.Clone(hairpin), &expr.Masq{}), needs: needsMasquerade},
+		ipv4.selfRule(),
+		ipv6.selfRule(),
 		{what: "masqAll", exprs: everything, needs: needsMasquerade},
 		{what: "unmarking", exprs: append(marked(), setMark(0)...)},
 	}
+}
+
+// selfRule is for a container that comes back to itself over a bridge whose frames the kernel shows to nftables as it
+// forwards them (bridge-nf-call-iptables, which Kubernetes wants): there is no interface they came in by.
+func (f *family) selfRule() rule {
+	e := append(marked(), isFamily(f)...)
+	return rule{what: f.name + " to itself", family: f, needs: needsMasquerade, exprs: append(e,
+		address(f.src, f.size),
+		&expr.Payload{DestRegister: register(f.size / 4), Base: expr.PayloadBaseNetworkHeader, Offset: f.dst, Len: f.size},
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.ports().self},
+		&expr.Masq{})}
 }
 
 // withSource gives what matches the address that the attachment behind the interface it leaves by is to answer to.

@@ -10,7 +10,7 @@ import (
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
 func (b *builder) bridged() {
 	br, hostEnd := b.cfg.Bridge, b.plan.Pair.Host
-	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin, Isolated: br.Isolated, Locked: br.MACLocked})
+	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Isolated: br.Isolated, Locked: br.MACLocked})
 	if br.VLANAware() {
 		add(&b.plan.Guards, b.portVLANs())
 	}

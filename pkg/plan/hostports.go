@@ -104,6 +104,14 @@ func (h HostPorts) reachedFromLoopback() bool {
 	return false
 }
 
+// needsHairpin reports whether the bridge must send frames back to the port they came from: those of a container to its
+// own port of the host, where the kernel translates frames as it forwards them (bridge-nf-call-iptables). A promiscuous
+// bridge hands them to the host, which routes them back.
+func (b *builder) needsHairpin() bool {
+	hp := b.cfg.HostPorts
+	return len(hp.Mappings) > 0 && !hp.KeepSources && !b.cfg.Bridge.Promisc
+}
+
 // link is the host's interface whose routes lead to the container.
 func (b *builder) link() string {
 	if br := b.cfg.Bridge; b.cfg.Mode == netconf.Bridged {
