@@ -17,6 +17,9 @@ import (
 
 // Add attaches a container to a network. When it fails it has undone everything it did.
 func Add(ctx context.Context, cfg *netconf.Config) (*current.Result, error) {
+	if err := allowed(cfg, netconf.SysctlAllowList); err != nil {
+		return nil, err
+	}
 	dns, err := ipam.ResolvConf(cfg.IPAM.ResolvConf)
 	if err != nil {
 		return nil, err
@@ -29,7 +32,10 @@ func Add(ctx context.Context, cfg *netconf.Config) (*current.Result, error) {
 	if err := m.node.Enter(cfg.Attachment.Netns); err != nil {
 		return nil, err
 	}
-	a := adding{machine: m, cfg: cfg}
+	if err := m.contained(cfg); err != nil {
+		return nil, err
+	}
+	a := adding{machine: m, cfg: m.sized(cfg)}
 	r, err := a.run(ctx, dns)
 	if err != nil {
 		return nil, errors.Join(err, a.rollback(ctx))

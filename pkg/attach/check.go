@@ -64,7 +64,7 @@ func rebuild(cfg *netconf.Config) (plan.Plan, error) {
 	if mac, err := net.ParseMAC(own.Mac); err == nil {
 		cfg.MAC = mac
 	}
-	p := plan.Build(cfg, gateways(cfg, addrs))
+	p := resized(plan.Build(cfg, gateways(cfg, addrs)), cfg)
 	for i, o := range p.Inside {
 		if x, ok := o.(plan.Interface); ok && cfg.MTU != 0 && own.Mtu != 0 {
 			x.MTU = own.Mtu

@@ -21,7 +21,7 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 	}
 	defer m.close()
 	owner := plan.Owner(cfg)
-	failed := []error{m.withdraw(owner, plan.ClaimedPorts(cfg)), m.node.Detach(owner), m.unmask(cfg)}
+	failed := []error{m.withdraw(owner, plan.ClaimedPorts(cfg)), m.unrule(cfg), m.node.Detach(owner), m.unmask(cfg)}
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
 	}

@@ -66,12 +66,15 @@ func (m *machine) undo(network string) error {
 	var failed []error
 	var shared []plan.Object
 	for i := len(made) - 1; i >= 0; i-- {
-		if _, ok := made[i].(plan.Pair); ok {
+		switch o := made[i].(type) {
+		case plan.Pair, plan.Rule: // the attachment's own
 			failed = append(failed, m.node.Undo(made[i]))
-		} else if ports, ok := made[i].(plan.HostPorts); ok {
-			failed = append(failed, m.withdraw(ports.Owner, ports.Ports))
-		} else if outlives(made[i]) {
-			shared = append(shared, made[i])
+		case plan.HostPorts:
+			failed = append(failed, m.withdraw(o.Owner, o.Ports))
+		default:
+			if outlives(made[i]) {
+				shared = append(shared, made[i])
+			}
 		}
 	}
 	for _, o := range shared {
@@ -97,7 +100,7 @@ func (m *machine) undoShared(o plan.Object, network string) error {
 	return err
 }
 
-// outlives reports whether an object stays when the pair is deleted.
+// outlives reports whether an object that others may share stays when the pair is deleted.
 func outlives(o plan.Object) bool {
 	switch o := o.(type) {
 	case plan.Masquerade, plan.Bridge, plan.VLANInterface:

@@ -19,6 +19,7 @@ func Status(ctx context.Context, cfg *netconf.Config) error {
 	for _, check := range []func() error{
 		func() error { return addressesAvailable(ctx, cfg, m) },
 		func() error { return featuresPresent(cfg, m) },
+		func() error { return allowed(cfg, netconf.SysctlAllowList) },
 		func() error { return reversePathStrict(cfg, m) },
 	} {
 		if err := check(); err != nil {

@@ -133,7 +133,7 @@ func (n *Node) addresses(p plan.Place, link string, fam int) ([]plan.Address, er
 	if err != nil {
 		return nil, err
 	}
-	list, err := h.AddrList(device(index), fam)
+	list, err := whole(func() ([]netlink.Addr, error) { return h.AddrList(device(index), fam) })
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, err
 	}

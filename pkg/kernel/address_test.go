@@ -3,6 +3,7 @@ package kernel_test
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,9 @@ func untried(m *machine, a plan.Address) error {
 		other = plan.Host
 	}
 	m.must(by(other, link(other), netlink.LinkSetDown)(m)) // without its port the bridge has no carrier either
+	m.must(m.in(a.Place, func() error {
+		return os.WriteFile("/proc/sys/net/ipv6/conf/"+a.Link+"/accept_dad", []byte("1"), 0) // bridges made here have it off
+	}))
 	with := handmade(a.Prefix)
 	with.Flags = 0
 	return replace(m, a, with)

@@ -102,6 +102,12 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("create the bridge: %w", err)
 	}
+	// Detection begins with the first port, and until it is over for the bridge's link-local address the host asks no
+	// neighbour on the bridge for packets it forwards there (ndisc_send_ns): IPv6 from elsewhere would be lost meanwhile.
+	dad := plan.Sysctl{Key: "net/ipv6/conf/" + b.Name + "/accept_dad", Value: "0", IfPresent: true}
+	if _, err := n.applySysctl(dad); err != nil {
+		return true, fmt.Errorf("%s: %w", dad.ID(), err)
+	}
 	return true, nil
 }
 

@@ -16,7 +16,7 @@ import (
 // between two, so there must be enough for many.
 func TestObserveWhileOthersChangeThings(t *testing.T) {
 	t.Parallel()
-	const crowd = 2000
+	const crowd = 1000
 	on(t, func(m *machine) {
 		m.must(foreign("crowd"))
 		m.must(by(plan.Host, "crowd", func(l netlink.Link) error {
@@ -27,6 +27,9 @@ func TestObserveWhileOthersChangeThings(t *testing.T) {
 			}
 			return nil
 		})(m))
+		for i := range crowd / 10 {
+			m.must(foreign(fmt.Sprintf("crowd%d", i)))
+		}
 		want := []plan.Object{
 			bridge, port, inside,
 			plan.Address{Link: "br0", Prefix: prefix("198.18.0.1/24"), State: "ok"},

@@ -105,6 +105,19 @@ func (s *side) linkByName(name string) (netlink.Link, error) {
 	return netlink.LinkDeserialize(nil, answers[0])
 }
 
+// whole repeats a dump that the kernel marked as interrupted: something came or went meanwhile, and some of what stayed
+// may be missing from the answer (NLM_F_DUMP_INTR).
+func whole[T any](dump func() ([]T, error)) (list []T, err error) {
+	const tries = 10
+	for range tries {
+		list, err = dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	return list, err
+}
+
 // device is an interface as the library takes it.
 func device(index int) netlink.Link {
 	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}

@@ -146,20 +146,11 @@ func (n *Node) observeLease(l plan.Lease) (plan.Object, error) {
 	return plan.Lease{Link: holder.Attrs().Name, Name: l.Name}, nil
 }
 
-// dumpLinks repeats a dump that the kernel marked as interrupted: interfaces came or went meanwhile, and some may be
-// missing from the answer (NLM_F_DUMP_INTR).
 func (n *Node) dumpLinks() ([]netlink.Link, error) {
-	const tries = 10
 	h, err := n.host.handle()
 	if err != nil {
 		return nil, cnierr.Wrap(cnierr.KernelRefused, err, "list the interfaces")
 	}
-	var links []netlink.Link
-	for range tries {
-		links, err = h.LinkList()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
+	links, err := whole(h.LinkList)
 	return links, cnierr.Wrap(cnierr.KernelRefused, err, "list the interfaces")
 }

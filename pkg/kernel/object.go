@@ -35,6 +35,10 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyVLANInterface(o)
 	case plan.Lease:
 		created, err = n.applyLease(o)
+	case plan.Knobs:
+		created, err = n.applyKnobs(o)
+	case plan.Rule:
+		created, err = n.applyRule(o)
 	default:
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
@@ -68,6 +72,10 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observeVLANInterface(o)
 	case plan.Lease:
 		got, err = n.observeLease(o)
+	case plan.Knobs:
+		got, err = n.observeKnobs(o)
+	case plan.Rule:
+		got, err = n.observeRule(o)
 	default:
 		err = fmt.Errorf("no kernel observation for %T", o)
 	}
@@ -101,6 +109,8 @@ func (n *Node) Undo(o plan.Object) error {
 		err = n.undoVLANInterface(o)
 	case plan.Sysctl:
 		err = n.undoSysctl(o)
+	case plan.Rule:
+		err = n.undoRule(o)
 	}
 	if missing(err) {
 		return nil

@@ -42,6 +42,7 @@ func TestPair(t *testing.T) {
 			wants("alias", owner.Alias(), "mine")},
 		{"peer renamed", by(plan.Container, "eth0", rename("eth7")), wants("peer", "eth0", "eth7")},
 		{"peer moved away", func(m *machine) error { return moveHere(m, "eth0") }, wants("peer", "eth0", "")},
+		{"peer moved away, its index taken", func(m *machine) error { return supplant(m, "eth0") }, wants("peer", "eth0", "")},
 	}
 	onBridge := append([]change{
 		{"without its bridge", by(plan.Host, "vh", netlink.LinkSetNoMaster), wants("master", "br0", "none")},
@@ -80,6 +81,18 @@ func moveHere(m *machine, name string) error {
 	}
 	defer home.Close()
 	return by(plan.Container, name, func(l netlink.Link) error { return netlink.LinkSetNsFd(l, int(home.Fd())) })(m)
+}
+
+// supplant takes an interface out of the container and puts another in, with the same name and index.
+func supplant(m *machine, name string) error {
+	index := 0
+	m.must(by(plan.Container, name, func(l netlink.Link) error {
+		index = l.Attrs().Index
+		return nil
+	})(m), moveHere(m, name))
+	return m.in(plan.Container, func() error {
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, Index: index}, PeerName: "other"})
+	})
 }
 
 func TestInterface(t *testing.T) {

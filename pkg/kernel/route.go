@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -25,10 +26,23 @@ func (n *Node) applyRoute(r plan.Route) (bool, error) {
 		r.Src = r.SrcIfNone
 	}
 	err = send(s.routeRequest(r, index))
-	if errors.Is(err, syscall.EEXIST) && r.Place == plan.Container && len(n.differences(r)) == 0 {
-		return false, nil
+	if errors.Is(err, syscall.EEXIST) && r.Place == plan.Container {
+		if len(n.differences(r)) == 0 {
+			return false, nil
+		}
+		return false, occupied(r, err)
 	}
 	return err == nil, err
+}
+
+// occupied says how two networks of one container get along. The kernel takes one route of a destination, table and
+// metric.
+func occupied(r plan.Route, err error) error {
+	want := "table for one of the two networks"
+	if r.Dst.Bits() == 0 {
+		want = "isDefaultGateway: false, table or defaultRouteMetric for one of the two networks"
+	}
+	return cnierr.Wrap(cnierr.Conflict, err, "the container has another such route: want %s", want)
 }
 
 func (s *side) routeRequest(r plan.Route, index int) *nl.NetlinkRequest {
@@ -117,7 +131,9 @@ func (n *Node) observeRoute(r plan.Route) (plan.Object, error) {
 	if table == 0 {
 		table = unix.RT_TABLE_MAIN
 	}
-	list, err := h.RouteListFiltered(family(r.Dst.Addr()), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	list, err := whole(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(family(r.Dst.Addr()), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, err
 	}

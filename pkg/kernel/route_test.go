@@ -75,6 +75,7 @@ func routeScenarios(p plan.Place, family int) []scenario {
 		breaks: []change{
 			removed(full), dev(full),
 			{"table", reroute(full, func(_ *machine, x *netlink.Route) { x.Table = 1001 }), missing},
+			{"others beside it", func(m *machine) error { return beside(m, full) }, nil},
 			{"metric", reroute(full, func(_ *machine, x *netlink.Route) { x.Priority = 8 }), missing},
 			{"via", reroute(full, func(_ *machine, x *netlink.Route) { x.Gw = addr(otherVia).AsSlice() }),
 				wants("via", full.Via.String(), otherVia)},
@@ -139,6 +140,16 @@ func reroute(r plan.Route, edit func(*machine, *netlink.Route)) func(m *machine)
 		edit(m, route)
 		return m.in(r.Place, func() error { return netlink.RouteAdd(route) })
 	}
+}
+
+// beside adds routes to the same destination that are more and less preferred.
+func beside(m *machine, r plan.Route) error {
+	r.MTU, r.AdvMSS = 1290, 1100
+	for _, metric := range []int{r.Metric - 1, r.Metric + 1} {
+		r.Metric = metric
+		m.apply(r)
+	}
+	return nil
 }
 
 // TestRouteScope: what CHECK does not compare unless the plan says it.

@@ -33,7 +33,8 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 		if s.Place == plan.Host {
 			n.before[s.Key] = now
 		}
-		if err := os.WriteFile(path, []byte(s.Value), 0); err != nil {
+		// An empty line empties a list, writing nothing does not.
+		if err := os.WriteFile(path, []byte(s.Value+"\n"), 0); err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 		return nil
@@ -65,7 +66,8 @@ func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
 // Setting reads a sysctl of the host.
 func (n *Node) Setting(key string) (string, error) { return readSetting(filepath.Join(sysctls, key)) }
 
+// readSetting gives the words of a setting with one space between them; the kernel puts tabs between numbers.
 func readSetting(path string) (string, error) {
 	b, err := os.ReadFile(path)
-	return strings.TrimSpace(string(b)), err
+	return strings.Join(strings.Fields(string(b)), " "), err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
-	"github.com/veth-cni/veth/pkg/kernel"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -136,32 +135,34 @@ func (m *machine) thread() string {
 	return name
 }
 
-// TestUndoSysctl puts back what this Node changed on the host, and nothing else.
+// TestUndoSysctl puts back what this Node changed on the host, and nothing else: a container's settings die with it.
 func TestUndoSysctl(t *testing.T) {
 	t.Parallel()
 	const key = "net/ipv4/ip_forward"
-	on(t, func(m *machine) {
-		before := m.snapshot()
-		onHost, inContainer := plan.Sysctl{Key: key, Value: "1"}, plan.Sysctl{Place: plan.Container, Key: key, Value: "1"}
-		m.apply(onHost)
-		m.undo(onHost)
-		m.unchanged(before, "after Undo")
-
-		m.must(write(plan.Host, key, "1")(m))
-		m.apply(onHost, inContainer) // the host's is right already, the container's is not
-		changed := m.snapshot()
-		attached(m.T, m.container, func(k *kernel.Node) {
-			_, err := k.Apply(inContainer)
-			m.must(err, k.Undo(onHost), k.Undo(inContainer))
+	onHost, inContainer := plan.Sysctl{Key: key, Value: "1"}, plan.Sysctl{Place: plan.Container, Key: key, Value: "1"}
+	for _, test := range []struct {
+		name  string
+		host  string // the host's value before
+		apply []plan.Object
+		undo  plan.Object
+		want  string // the host's value after
+	}{
+		{"changed", "0", []plan.Object{onHost}, onHost, "0"},
+		{"right before", "1", []plan.Object{onHost}, onHost, "1"},
+		{"never applied", "1", nil, onHost, "1"},
+		{"changed in the container only", "1", []plan.Object{onHost, inContainer}, onHost, "1"},
+		{"the container's", "0", []plan.Object{onHost, inContainer}, inContainer, "1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			on(t, func(m *machine) {
+				m.must(write(plan.Host, key, test.host)(m))
+				m.apply(test.apply...)
+				m.undo(test.undo)
+				if got, err := m.kernel.Setting(key); got != test.want || err != nil {
+					m.Errorf("after Undo it is %q, %v, want %q", got, err, test.want)
+				}
+			})
 		})
-		m.unchanged(changed, "after Undo of what another changed")
-	})
-	on(t, func(m *machine) {
-		m.must(write(plan.Host, key, "1")(m))
-		inContainer := plan.Sysctl{Place: plan.Container, Key: key, Value: "1"}
-		m.apply(inContainer)
-		before := m.snapshot()
-		m.undo(inContainer)
-		m.unchanged(before, "after Undo of a container's setting, which dies with the container")
-	})
+	}
 }

@@ -70,6 +70,7 @@ func (p *parser) hardwareAddress() error {
 		{"runtimeConfig.mac", p.raw.RuntimeConfig.MAC},
 		{"args.cni.mac", p.raw.Args.CNI.MAC},
 		{"CNI_ARGS MAC", p.args.MAC},
+		{"mac", p.raw.MAC},
 	} {
 		if asked.mac == "" {
 			continue

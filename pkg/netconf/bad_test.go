@@ -362,7 +362,7 @@ func TestBadMAC(t *testing.T) {
 }
 
 func TestBadLink(t *testing.T) {
-	const mtu = ` is not valid: want 68 to 65535 bytes, or 0 for the kernel's choice`
+	const mtu = ` is not valid: want 68 to 65535 bytes, or 0 for that of the route to the world`
 	const bridgeless = `: has no effect without a bridge; want "bridge" too, or it left out`
 	const ptpless = `: type "ptp" has no bridge; want it left out, or another type`
 	ptp := func(keys string) string { return `{"name": "net", "type": "ptp", ` + keys + `}` }

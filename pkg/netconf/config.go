@@ -50,9 +50,10 @@ type Config struct {
 
 	Bridge Bridge // Bridged mode only
 
-	MTU int // bytes, 0: not given, the kernel's (or the bridge's) own
+	MTU         int // bytes, 0: not given; Sized tells what it is then
+	MTUOverhead int // bytes that a tunnel puts around each packet on the way to the world
 	// MAC is the hardware address asked for the container's interface, nil when none was asked for. Precedence:
-	// CNI_ARGS MAC < args.cni.mac < runtimeConfig.mac.
+	// mac < CNI_ARGS MAC < args.cni.mac < runtimeConfig.mac.
 	MAC net.HardwareAddr
 
 	IPMasq         bool
@@ -65,6 +66,9 @@ type Config struct {
 
 	IPAM IPAM
 	DNS  types.DNS // key "dns"; empty: the IPAM's own
+
+	Tuning  Tuning
+	Routing Routing
 
 	// Prev is prevResult converted to the newest result version; nil when there was none.
 	Prev *current.Result

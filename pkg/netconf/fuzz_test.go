@@ -23,6 +23,9 @@ func FuzzParse(f *testing.F) {
 		veth(`"prevResult": {"ips": [{"address": "10.0.0.5/8", "interface": 0}], "interfaces": [{"name": "eth0"}]}`),
 		`{"cniVersion": "0.4.0", "name": "n", "type": "veth", "prevResult": {"ips": [{"version": "4", "address": "::1/8"}]}}`,
 		veth(`"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}], "cni.dev/attachments": null`),
+		pooled(`"sysctl": {"net.ipv4.conf.IFNAME.log_martians": "1", "net/ipv6/conf/eth0.5/hop_limit": " 13 "}`,
+			`"promisc": true, "allmulti": false, "txQLen": 9, "mac": "02:00:00:00:00:04", "table": "auto"`),
+		bridged(`"ipam": {"type": "dhcp"}, "table": 100, "defaultRouteMetric": 9, "mtuOverhead": 50`),
 	} {
 		f.Add("c1", "eth0", "IgnoreUnknown=1;IP=10.88.0.6;MAC=02:00:00:00:00:03;K8S_POD_NAME=p", []byte(seed))
 		f.Add("", "", "", []byte(seed))
@@ -39,6 +42,7 @@ func FuzzParse(f *testing.F) {
 		}
 		checkLink(t, c)
 		checkPool(t, c)
+		checkTuning(t, c)
 		checkPrev(t, c)
 		if !bytes.Equal(c.Raw, config) {
 			t.Error("Raw is not what came in")
@@ -46,6 +50,9 @@ func FuzzParse(f *testing.F) {
 		equal(t, "lenient", *lenient, Config{
 			CNIVersion: c.CNIVersion, Network: c.Network, Type: c.Type, Mode: c.Mode, Attachment: c.Attachment,
 			Bridge: Bridge{Name: c.Bridge.Name}, IPMasq: c.IPMasq, IPAM: IPAM{Type: c.IPAM.Type},
+			Routing: Routing{
+				Table: c.Routing.Table, AutoTable: c.Routing.AutoTable, DefaultGateway: c.Routing.DefaultGateway,
+			},
 			Prev: c.Prev, Valid: c.Valid, ValidGiven: c.ValidGiven, Raw: c.Raw,
 		})
 	})

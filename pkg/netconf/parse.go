@@ -34,7 +34,7 @@ func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}}
 	parts := []func() error{
 		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.hostPorts, p.previous, p.attachments,
+		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.hostPorts, p.previous, p.attachments,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
@@ -45,8 +45,8 @@ func Parse(r Request) (*Config, error) {
 }
 
 // ParseLenient extracts what is needed to clean up after a configuration that Parse may refuse: Network, Type, Mode,
-// Attachment, Bridge.Name, IPMasq, HostPorts.Mappings and Addresses, IPAM.Type, Prev and Valid. What cannot be used is left empty; nothing fails. Where
-// Parse succeeds, these fields are the same. One unreadable entry makes the whole of Valid not given: an attachment
+// Attachment, Bridge.Name, IPMasq, IPAM.Type, Routing's table, HostPorts.Mappings and Addresses, Prev and Valid. What
+// cannot be used is left empty; nothing fails. Where Parse succeeds, these fields are the same. One unreadable entry makes the whole of Valid not given: an attachment
 // that is missing from the list is one that GC removes.
 func ParseLenient(r Request) *Config {
 	p := parser{request: r, config: &Config{Raw: r.Config}}
@@ -62,6 +62,7 @@ func ParseLenient(r Request) *Config {
 	if !validIfName(p.config.Bridge.Name) {
 		p.config.Bridge.Name = ""
 	}
+	_ = p.table()
 	p.hostPortsLenient()
 	_ = p.previous()
 	_ = p.attachments()
@@ -294,21 +295,6 @@ func (p *parser) interplay() error {
 				fmt.Sprintf("a shorter name: the gateway's interface, %q, may have 15 bytes", name))
 		}
 	}
-	return nil
-}
-
-func (p *parser) mtu() error {
-	mtu := p.raw.MTU
-	if mtu != 0 && (mtu < minMTU || mtu > maxMTU) {
-		return cnierr.Key(cnierr.InvalidConfig, "mtu", mtu, "68 to 65535 bytes, or 0 for the kernel's choice")
-	}
-	for _, set := range p.config.IPAM.Pool.Sets {
-		if first := set[0]; mtu != 0 && mtu < minMTU6 && first.Subnet.Addr().Is6() {
-			return cnierr.Key(cnierr.InvalidConfig, "mtu", mtu,
-				fmt.Sprintf("at least 1280 bytes for %s, IPv6's minimum (RFC 8200)", first.Subnet))
-		}
-	}
-	p.config.MTU = mtu
 	return nil
 }
 

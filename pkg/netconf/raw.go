@@ -42,6 +42,8 @@ type rawConfig struct {
 	VLANTrunk           []rawTrunk `json:"vlanTrunk"`
 	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
 
+	rawTuning
+	rawRouting
 	rawHostPorts
 }
 

@@ -20,9 +20,10 @@ func (b *builder) bridged() {
 	if br.Gateway {
 		b.bridgeGateways()
 	}
+	b.connected()
 	b.ipamRoutes(b.gatewayOf, false)
-	if b.cfg.DefaultGateway {
-		b.bridgeDefaultRoutes()
+	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
+		b.defaultRoutes()
 	}
 }
 
@@ -67,8 +68,8 @@ func (b *builder) bridgeGateways() {
 // vlanInterface names the bridge's own interface in its VLAN.
 func vlanInterface(br netconf.Bridge) string { return fmt.Sprintf("%s.%d", br.Name, br.VLAN) }
 
-// bridgeDefaultRoutes adds a default route for each family whose routes from IPAM hold none.
-func (b *builder) bridgeDefaultRoutes() {
+// defaultRoutes adds a default route for each family whose routes from IPAM hold none.
+func (b *builder) defaultRoutes() {
 	for _, a := range b.addrs.List {
 		if a.Gateway.IsValid() && !b.ipamHasDefault(a.Prefix.Addr()) {
 			b.insideRoute(Route{Dst: anywhere(a.Prefix.Addr()), Via: a.Gateway})

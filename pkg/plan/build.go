@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"net"
@@ -47,6 +48,7 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	case netconf.Bridged:
 		b.bridged()
 	}
+	b.rules()
 	b.shared()
 	b.hostPorts()
 	return b.plan
@@ -168,6 +170,7 @@ func (b *builder) insideSysctl(format, value string, ifPresent bool) {
 // too, because arp_notify announces those that are there, and the routes after, because they need the interface up.
 func (b *builder) inside() {
 	name := b.plan.Pair.Peer
+	b.sysctls(general)
 	if b.has(false) {
 		b.insideSysctl("net/ipv6/conf/%s/disable_ipv6", "0", false)
 		b.insideSysctl("net/ipv6/conf/%s/accept_dad", map[bool]string{true: "1", false: "0"}[b.cfg.EnableDAD], true)
@@ -179,6 +182,8 @@ func (b *builder) inside() {
 			b.insideSysctl("net/ipv6/conf/%s/ndisc_notify", "1", true)
 		}
 	}
+	b.sysctls(ofInterface)
+	b.knobs()
 	for _, a := range b.addrs.List {
 		add(&b.plan.Inside, b.insideAddress(a))
 	}
@@ -188,7 +193,10 @@ func (b *builder) inside() {
 }
 
 func (b *builder) insideAddress(a Assigned) Address {
-	o := Address{Place: Container, Link: b.plan.Pair.Peer, Prefix: a.Prefix, DAD: b.cfg.EnableDAD, State: "ok"}
+	o := Address{
+		Place: Container, Link: b.plan.Pair.Peer, Prefix: a.Prefix, DAD: b.cfg.EnableDAD, State: "ok",
+		Quiet: b.cfg.Routing.OwnTable(), // the kernel would put the subnet's route into the main table
+	}
 	if b.cfg.Mode == netconf.Routed {
 		// Nothing but the gateway is on this link, so no prefix is.
 		o.Quiet = true
@@ -201,7 +209,7 @@ func (b *builder) insideAddress(a Assigned) Address {
 
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
-	add(&b.plan.Inside, r)
+	add(&b.plan.Inside, b.place(r))
 }
 
 // ipamRoutes adds the routes IPAM asked for, ahead of the builder's own: of two to one destination the first counts, and
@@ -231,10 +239,12 @@ func (b *builder) standsIn(via netip.Addr) bool {
 		slices.ContainsFunc(b.addrs.List, func(a Assigned) bool { return a.Gateway == via })
 }
 
-// ipamHasDefault reports whether IPAM itself leads all destinations of the family of a somewhere.
+// ipamHasDefault reports whether IPAM itself leads all destinations of the family of a somewhere, in the attachment's
+// table.
 func (b *builder) ipamHasDefault(a netip.Addr) bool {
+	own := cmp.Or(Table(b.cfg), mainTable)
 	return slices.ContainsFunc(b.addrs.Routes, func(r netconf.Route) bool {
-		return r.Dst == anywhere(a) && (r.Table == 0 || r.Table == mainTable)
+		return r.Dst == anywhere(a) && cmp.Or(r.Table, own) == own
 	})
 }
 

@@ -26,8 +26,11 @@ func (b *builder) routed() {
 		b.routedAddress(a, gateway(a.Prefix.Addr()))
 	}
 	b.ipamRoutes(gateway, true)
-	if b.cfg.Type == netconf.TypeVeth {
+	switch {
+	case b.cfg.Type == netconf.TypeVeth:
 		b.routedRoutes(gateway)
+	case b.cfg.Routing.DefaultGateway:
+		b.defaultRoutes()
 	}
 }
 

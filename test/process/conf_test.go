@@ -51,7 +51,8 @@ type conflist struct {
 	CNIVersion string `json:"cniVersion"`
 	Name       string `json:"name"`
 	Plugins    []struct {
-		PortIsolation bool `json:"portIsolation"`
+		PortIsolation bool            `json:"portIsolation"`
+		Table         json.RawMessage `json:"table"`
 	} `json:"plugins"`
 }
 
@@ -107,9 +108,10 @@ func (list conflist) packets(t *testing.T, c [2]*node.Namespace, added [2]outcom
 			t.Fatal(err)
 		}
 	}
-	isolated := false
+	isolated, table := false, false
 	for _, p := range list.Plugins {
 		isolated = isolated || p.PortIsolation
+		table = table || p.Table != nil
 	}
 	patience := node.PingOptions{}
 	if isolated {
@@ -117,6 +119,7 @@ func (list conflist) packets(t *testing.T, c [2]*node.Namespace, added [2]outcom
 	}
 	for i := range c {
 		for _, a := range addresses[1-i] {
+			patience.Source = source(table, addresses[i], a)
 			err := c[i].PingWith(a, patience)
 			if isolated && err == nil {
 				t.Errorf("%s reaches %s although its port is isolated", c[i].Name, a)
@@ -132,11 +135,22 @@ func (list conflist) packets(t *testing.T, c [2]*node.Namespace, added [2]outcom
 			if gateway.IsLinkLocalUnicast() && gateway.Is6() {
 				gateway = gateway.WithZone("eth0")
 			}
-			if err := c[i].Ping(gateway.Unmap()); err != nil {
+			gateway = gateway.Unmap()
+			if err := c[i].PingWith(gateway, node.PingOptions{Source: source(table, addresses[i], gateway)}); err != nil {
 				t.Errorf("its gateway: %v", err)
 			}
 		}
 	}
+}
+
+// source is the address to ping from: of a network with a table of its own, the one whose rule leads there.
+func source(table bool, own []netip.Addr, to netip.Addr) netip.Addr {
+	for _, a := range own {
+		if table && a.Is4() == to.Is4() {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // writeConflist puts a configuration list into a directory for cnitool.

@@ -95,6 +95,7 @@ func warm(t *testing.T, config string) *host {
 func (h *host) killEverywhere(config string, c *node.Namespace, after func(step int)) {
 	h.t.Helper()
 	strace := require(h.t, "strace")
+	const most = 200 // an ADD makes some dozens
 	for step := 1; ; step++ {
 		cmd := h.command("ADD", config, c)
 		traced := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto,sendmsg,write", "-e",
@@ -107,6 +108,8 @@ func (h *host) killEverywhere(config string, c *node.Namespace, after func(step 
 			h.t.Fatalf("ADD has survived before %d requests: %s", step, o)
 		case o.status == 0:
 			return
+		case step == most:
+			h.t.Fatalf("ADD has made %d requests to the kernel and is not done", most)
 		case o.stdout != "":
 			h.t.Fatalf("a killed ADD answers: %s", o)
 		}

@@ -1,0 +1,220 @@
+package netconf
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+)
+
+// SysctlAllowList is the file that limits which settings a configuration may make, where it exists. It is the reference
+// tuning plugin's, so that a node's policy holds for both.
+const SysctlAllowList = "/etc/cni/tuning/allowlist.conf"
+
+// Tuning is what a configuration wants of the container's interface and of the settings of its network namespace.
+type Tuning struct {
+	Sysctls  []Sysctl // in the order to write them
+	Promisc  bool     // false leaves the interface as it is
+	AllMulti *bool    // nil leaves the interface as it is
+	TxQLen   *int     // packets; nil: the kernel's choice
+}
+
+// Sysctl is one setting of the container's network namespace.
+type Sysctl struct {
+	// Name is the one spelling of the setting that allow lists are compared with, as sysctl(8) prints it: dots between
+	// the parts, IFNAME for the container's interface where the configuration says so.
+	Name string
+	// Key is the path below /proc/sys, with the interface's own name in it.
+	Key   string
+	Value string // its words with a single space between them
+	// OfInterface says that the setting is the container's interface's own.
+	OfInterface bool
+}
+
+type rawTuning struct {
+	Sysctl      json.RawMessage `json:"sysctl"`
+	Promisc     bool            `json:"promisc"`
+	AllMulti    *bool           `json:"allmulti"`
+	TxQLen      *int            `json:"txQLen"`
+	MAC         string          `json:"mac"`
+	MTUOverhead int             `json:"mtuOverhead"`
+}
+
+func (p *parser) tuning() error {
+	raw := p.raw.rawTuning
+	if q := raw.TxQLen; q != nil && (*q < 0 || *q > math.MaxInt32) {
+		return cnierr.Key(cnierr.InvalidConfig, "txQLen", *q, "0 to 2147483647 packets")
+	}
+	p.config.Tuning = Tuning{Promisc: raw.Promisc, AllMulti: raw.AllMulti, TxQLen: raw.TxQLen}
+	return p.sysctls()
+}
+
+func (p *parser) sysctls() error {
+	list, err := members("sysctl", p.raw.Sysctl)
+	if err != nil {
+		return err
+	}
+	paths := map[string]string{} // the configuration's key that wants the setting
+	for _, m := range list {
+		path := fmt.Sprintf("sysctl[%q]", m.name)
+		s, err := p.sysctl(path, m)
+		if err != nil {
+			return err
+		}
+		if other, twice := paths[s.Key]; twice {
+			return cnierr.New(cnierr.InvalidConfig, "%s: the same setting as %s: want it once", path, other)
+		}
+		paths[s.Key] = path
+		p.config.Tuning.Sysctls = append(p.config.Tuning.Sysctls, s)
+	}
+	slices.SortFunc(p.config.Tuning.Sysctls, inOrder)
+	return nil
+}
+
+func (p *parser) sysctl(path string, m member) (Sysctl, error) {
+	var value string
+	if absent(m.value) || json.Unmarshal(m.value, &value) != nil {
+		return Sysctl{}, wrongType(path, m.value, `a string, such as "1"`)
+	}
+	if strings.ContainsAny(value, "\x00\n") {
+		return Sysctl{}, cnierr.Key(cnierr.InvalidConfig, path, value, "one line of text")
+	}
+	parts, ok := sysctlParts(m.name)
+	if !ok {
+		return Sysctl{}, cnierr.New(cnierr.InvalidConfig, "%s: not a network setting: want the name of one below net, such as "+
+			`"net.ipv4.conf.IFNAME.log_martians"`, path)
+	}
+	s := Sysctl{Name: sysctlName(parts), Value: strings.Join(strings.Fields(value), " ")}
+	ifName := cmp.Or(p.request.IfName, ifNamePart) // STATUS has none
+	if i := slices.Index(parts, ifNamePart); i >= 0 {
+		parts[i] = ifName
+	}
+	s.Key = strings.Join(parts, "/")
+	s.OfInterface = len(parts) == 5 && (parts[2] == "conf" || parts[2] == "neigh") && parts[3] == ifName
+	return s, p.lasts(path, s)
+}
+
+// ifNamePart stands for the container's interface in the name of a setting.
+const ifNamePart = "IFNAME"
+
+// sysctlParts takes the name of a setting apart by the rule of sysctl(8): whichever of '.' and '/' comes first separates,
+// and between dots a slash stands for a dot, so that net.ipv4.conf.eth0/100.forwarding is of interface eth0.100. What
+// could lead anywhere but to a file below /proc/sys/net is no name.
+func sysctlParts(name string) ([]string, bool) {
+	first := strings.IndexAny(name, "./")
+	if first < 0 || strings.ContainsRune(name, 0) {
+		return nil, false
+	}
+	parts := strings.Split(name, name[first:first+1])
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(parts[i], "/", ".")
+		if p := parts[i]; p == "" || p == "." || p == ".." {
+			return nil, false
+		}
+	}
+	return parts, parts[0] == "net"
+}
+
+func sysctlName(parts []string) string {
+	dotted := make([]string, len(parts))
+	for i := range parts {
+		dotted[i] = strings.ReplaceAll(parts[i], ".", "/")
+	}
+	return strings.Join(dotted, ".")
+}
+
+// lasts refuses what would not last, or what would not last beside it: the container's addresses, where it is known to
+// get some, and the MTU of IPv6, which the kernel sets to the interface's whenever the link comes up (addrconf_notify,
+// net/ipv6/addrconf.c).
+func (p *parser) lasts(path string, s Sysctl) error {
+	setting, is6 := strings.CutPrefix(s.Key, "net/ipv6/conf/")
+	if !is6 || !s.OfInterface {
+		return nil
+	}
+	_, setting, _ = strings.Cut(setting, "/")
+	subnet, given := p.config.IPAM.subnet6()
+	switch {
+	case setting == "mtu":
+		return cnierr.New(cnierr.InvalidConfig, "%s: the kernel sets it to the interface's whenever the link comes up: want mtu", path)
+	case setting == "disable_ipv6" && s.Value != "0" && given:
+		return cnierr.New(cnierr.InvalidConfig, "%s: contradicts ipam.ranges, which gives addresses of %s", path, subnet)
+	}
+	return nil
+}
+
+// inOrder sorts settings so that none undoes another: the kernel hands what is written to ip_forward or below conf/all
+// on to every interface (devinet.c, addrconf.c), so those come first and the container's interface last.
+func inOrder(a, b Sysctl) int {
+	return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.Key, b.Key))
+}
+
+func (s Sysctl) rank() int {
+	switch {
+	case s.OfInterface:
+		return 2
+	case s.Key == "net/ipv4/ip_forward" || strings.Contains(s.Key, "/conf/all/"):
+		return 0
+	}
+	return 1
+}
+
+// AllowSysctls holds the settings to an allow list: regular expressions, one a line, one of which each name must match
+// somewhere. It fails with InvalidConfig. Its messages say that the list is the one at SysctlAllowList.
+func (c *Config) AllowSysctls(list string) error {
+	var allowed []*regexp.Regexp
+	for line := range strings.Lines(list) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		re, err := regexp.Compile(line)
+		if err != nil {
+			return cnierr.Wrap(cnierr.InvalidConfig, err, "%s: %q is not a regular expression", SysctlAllowList, line)
+		}
+		allowed = append(allowed, re)
+	}
+	for _, s := range c.Tuning.Sysctls {
+		if !slices.ContainsFunc(allowed, func(re *regexp.Regexp) bool { return re.MatchString(s.Name) }) {
+			return cnierr.New(cnierr.InvalidConfig, "sysctl[%q]: not allowed on this node: want a name that a line of %s matches",
+				s.Name, SysctlAllowList)
+		}
+	}
+	return nil
+}
+
+// member is a key of an object and its value.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// members lists what an object holds in its order, with keys given twice, of which a map would keep the last.
+func members(path string, raw json.RawMessage) ([]member, error) {
+	if absent(raw) {
+		return nil, nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if open, _ := dec.Token(); open != json.Delim('{') {
+		return nil, wrongType(path, raw, "an object")
+	}
+	var list []member
+	for dec.More() { // it is well formed: decoder.config has seen it
+		var m member
+		name, err := dec.Token()
+		if err == nil {
+			m.name, _ = name.(string)
+			err = dec.Decode(&m.value)
+		}
+		if err != nil {
+			return nil, cnierr.Wrap(cnierr.DecodingFailure, err, "%s", path)
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
