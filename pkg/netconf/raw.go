@@ -45,6 +45,7 @@ type rawConfig struct {
 	rawTuning
 	rawRouting
 	rawHostPorts
+	rawIsolation
 }
 
 type rawTrunk struct {

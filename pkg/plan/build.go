@@ -49,6 +49,7 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 		b.bridged()
 	}
 	b.rules()
+	b.isolation()
 	b.shared()
 	b.hostPorts()
 	return b.plan
@@ -83,6 +84,7 @@ func base(cfg *netconf.Config) []Object {
 		Bridge{
 			Name: br.Name, Kind: "bridge", Up: true, MTU: cfg.MTU, MAC: BridgeMAC(br.Name),
 			Promisc: br.Promisc, VLANs: br.VLANAware(), Alias: lease.NetworkAlias(cfg.Network),
+			Group: Group(cfg.Network),
 		},
 		refuseRA(br.Name),
 	}
@@ -98,7 +100,7 @@ func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
 		Host: owner.HostName(), MAC: hashMAC(0x02, owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
-		Peer: cfg.Attachment.IfName, Up: true,
+		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg),
 	}
 	if cfg.Mode == netconf.Bridged {
 		p.Master = cfg.Bridge.Name
