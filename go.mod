@@ -25,8 +25,8 @@ require (
 	github.com/vishvananda/netns v0.0.5 // indirect
 	go.opentelemetry.io/otel v1.29.0 // indirect
 	go.opentelemetry.io/otel/trace v1.29.0 // indirect
-	golang.org/x/net v0.43.0 // indirect
 	golang.org/x/sync v0.16.0 // indirect
+	golang.org/x/net v0.43.0
 	golang.org/x/sys v0.41.0 // indirect
 	sigs.k8s.io/knftables v0.0.18 // indirect
 )

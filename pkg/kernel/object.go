@@ -39,6 +39,8 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyKnobs(o)
 	case plan.Rule:
 		created, err = n.applyRule(o)
+	case plan.SourceFilter:
+		created, err = n.applySourceFilter(o)
 	default:
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
@@ -76,6 +78,8 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observeKnobs(o)
 	case plan.Rule:
 		got, err = n.observeRule(o)
+	case plan.SourceFilter:
+		got, err = n.observeSourceFilter(o)
 	default:
 		err = fmt.Errorf("no kernel observation for %T", o)
 	}
