@@ -34,6 +34,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	if kept == 0 {
 		failed = append(failed, m.node.Retire(cfg.Network), m.retireMasquerade(cfg.Network))
 	}
+	failed = append(failed, m.retireIsolation(cfg, kept == 0))
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).GC(ctx))
 	}

@@ -53,6 +53,10 @@ func (m *machine) applyOne(o plan.Object) (bool, error) {
 	if ports, ok := o.(plan.HostPorts); ok {
 		return m.publish(ports)
 	}
+	if w, ok := m.wall(o); ok {
+		created, err := w.apply()
+		return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
+	}
 	return m.node.Apply(o)
 }
 
@@ -87,6 +91,9 @@ func (m *machine) undoShared(o plan.Object, network string) error {
 	if gateway, ok := o.(plan.Address); ok && gateway.Label == plan.GatewayLabel {
 		network = "" // every routed network's
 	}
+	if _, ok := o.(plan.SourceCheck); ok {
+		network = ""
+	}
 	if others, err := m.node.Attached(network); others || err != nil {
 		return err
 	}
@@ -103,7 +110,7 @@ func (m *machine) undoShared(o plan.Object, network string) error {
 // outlives reports whether an object that others may share stays when the pair is deleted.
 func outlives(o plan.Object) bool {
 	switch o := o.(type) {
-	case plan.Masquerade, plan.Bridge, plan.VLANInterface:
+	case plan.Masquerade, plan.Bridge, plan.VLANInterface, plan.SourceCheck, plan.Ingress, plan.ForwardAccept:
 		return true
 	case plan.Address:
 		return o.Place == plan.Host
@@ -116,6 +123,9 @@ func outlives(o plan.Object) bool {
 func (m *machine) undoOne(o plan.Object) error {
 	if masq, ok := o.(plan.Masquerade); ok {
 		return m.firewall.Undo(masq)
+	}
+	if w, ok := m.wall(o); ok {
+		return w.undo()
 	}
 	return m.node.Undo(o)
 }
@@ -135,6 +145,14 @@ func (m *machine) observe(objects []plan.Object) ([]plan.Object, error) {
 		}
 		if ports, ok := o.(plan.HostPorts); ok {
 			got, err := m.firewall.ObserveHostPorts(ports, m.node.Tenant)
+			if err != nil {
+				return nil, err
+			}
+			seen = append(seen, got)
+			continue
+		}
+		if w, ok := m.wall(o); ok {
+			got, err := w.observe()
 			if err != nil {
 				return nil, err
 			}
