@@ -20,6 +20,7 @@ import (
 	"time"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -295,4 +296,14 @@ func noSnooping(bridge string) error {
 	// Without the settings it was found with, which the library would write back, those the kernel cannot set included.
 	bare := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge, Index: l.Attrs().Index}}
 	return netlink.BridgeSetMcastSnoop(bare, false)
+}
+
+// deleteNFTable deletes an inet table of the thread's namespace.
+func deleteNFTable(name string) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	conn.DelTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
+	return conn.Flush()
 }
