@@ -15,10 +15,11 @@ func (m *machine) publish(h plan.HostPorts) (bool, error) {
 	if err := m.unused(h); err != nil {
 		return false, err
 	}
-	created, err := m.firewall.ApplyHostPorts(h, m.node.Tenant)
+	created, evicted, err := m.firewall.ApplyHostPorts(h, m.node.Tenant)
 	if err != nil {
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "%s", h.ID())
 	}
+	warn(m.node.ForgetFlowsOutOf(evicted))
 	if created {
 		warn(m.node.ForgetFlowsInto(h.Ports))
 	}
@@ -39,12 +40,11 @@ func (m *machine) unused(h plan.HostPorts) error {
 		if at == "" {
 			continue
 		}
-		taken := cnierr.New(cnierr.Conflict, "hostPort %s is taken: a process of the host listens on %s; want another port, "+
-			"a hostIP it does not listen on, or hostPortInUse \"warn\" to take its traffic away", p, at)
 		if h.InUse == netconf.InUseRefuse {
-			return taken
+			return cnierr.New(cnierr.Conflict, "hostPort %s is taken: a process of the host listens on %s; want another port, "+
+				"a hostIP it does not listen on, or hostPortInUse \"warn\" to take its traffic away", p, at)
 		}
-		warn(taken)
+		warn(fmt.Errorf("hostPort %s takes the traffic of a process of the host that listens on %s", p, at))
 	}
 	return nil
 }

@@ -31,8 +31,38 @@ func (m *machine) close() {
 	m.firewall.Close()
 }
 
-// apply makes the kernel hold objects in order and remembers those that were not there before.
+// apply makes the kernel hold objects in order and remembers those that were not there before. It enters the container
+// once for a series of its sysctls.
 func (m *machine) apply(objects ...plan.Object) error {
+	for len(objects) > 0 {
+		n := series(objects)
+		each := func() error { return m.applyEach(objects[:n]) }
+		if insideSysctl(objects[0]) {
+			each = func() error { return m.node.Inside(func() error { return m.applyEach(objects[:n]) }) }
+		}
+		if err := each(); err != nil {
+			return err
+		}
+		objects = objects[n:]
+	}
+	return nil
+}
+
+// series is how many objects at the beginning are, or are not, sysctls of the container.
+func series(objects []plan.Object) int {
+	n := 1
+	for n < len(objects) && insideSysctl(objects[n]) == insideSysctl(objects[0]) {
+		n++
+	}
+	return n
+}
+
+func insideSysctl(o plan.Object) bool {
+	s, ok := o.(plan.Sysctl)
+	return ok && s.Place == plan.Container
+}
+
+func (m *machine) applyEach(objects []plan.Object) error {
 	for _, o := range objects {
 		created, err := m.applyOne(o)
 		if created {

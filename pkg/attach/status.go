@@ -60,6 +60,11 @@ func featuresPresent(cfg *netconf.Config, m *machine) error {
 			return err
 		}
 	}
+	if cfg.Bandwidth != (netconf.Bandwidth{}) {
+		if err := m.node.ProbeBandwidth(cfg.Bandwidth.Egress.Rate != 0); err != nil {
+			return err
+		}
+	}
 	if err := isolationPossible(cfg, m); err != nil {
 		return err
 	}

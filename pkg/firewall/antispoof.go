@@ -13,7 +13,7 @@ import (
 // sourceChecking is the part of the table that drops forged sources. It comes before connection tracking, which would
 // remember them, and does not grow: whom it concerns, the group of the interface says, and what is forged, the routes.
 var sourceChecking = part{chains: []chain{
-	{name: "antispoof_sources", rules: []rule{
+	{name: "antispoof_sources", jumps: 1, rules: []rule{
 		{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
 		{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
 	}},
@@ -58,9 +58,12 @@ func groupBits(key expr.MetaKey, word, bits uint32) []expr.Any {
 // ProbeSourceCheck is Probe for source checks.
 func (f *Firewall) ProbeSourceCheck() error { return f.probe(sourceChecking) }
 
-// ApplySourceCheck makes the kernel drop forged sources. Where all is there it only looks. created tells that nothing
-// was there.
+// ApplySourceCheck makes the kernel drop forged sources. Where all is there it only looks, one round trip. created tells
+// that nothing was there.
 func (f *Firewall) ApplySourceCheck() (created bool, err error) {
+	if s, err := f.observe(query{part: sourceChecking, brief: true}); err != nil || len(s.defects()) == 0 {
+		return false, err
+	}
 	err = f.transact(query{part: sourceChecking}, f.conn.commit, func(s *state) ([]message, error) {
 		created = len(s.chains) == 0
 		if len(s.defects()) == 0 {

@@ -40,6 +40,7 @@ func (c *conn) lookUp(keys []entry) (map[string]entry, error) {
 		requests := make([]message, len(some))
 		for i, e := range some {
 			requests[i] = get("look an element of "+e.set+" up", unix.NFT_MSG_GETSETELEM, 0, entryList(e.set, []entry{{key: e.key}}))
+			requests[i].needs = "" // the kernel has shown that it has nf_tables
 		}
 		answers, err := c.ask(requests)
 		if err != nil {

@@ -426,7 +426,9 @@ func TestExplain(t *testing.T) {
 		text string
 	}{
 		{
-			"no nfnetlink", message{what: "open a netlink socket", needs: needsNetlink}, unix.EPROTONOSUPPORT,
+			"no nfnetlink",
+			message{what: "open a netlink socket", needs: needsNetlink},
+			unix.EPROTONOSUPPORT,
 			cnierr.FeatureMissing, "CONFIG_NETFILTER_NETLINK",
 		},
 		{"no nf_tables", getGeneration(), unix.EINVAL, cnierr.FeatureMissing, "CONFIG_NF_TABLES)"},

@@ -94,7 +94,7 @@ func (r foreignRule) always() verdict {
 		if expr.Unmarshal(tableFamily, e[0].data, &v) != nil {
 			return undecided
 		}
-		switch v.Kind { //nolint:exhaustive // all others lead elsewhere, or nowhere
+		switch v.Kind { // all others lead elsewhere, or nowhere
 		case expr.VerdictAccept:
 			return passes
 		case expr.VerdictDrop:
@@ -260,7 +260,7 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 		if !ok {
 			continue
 		}
-		if f.rules, err = c.rulesOf(f); err != nil {
+		if f.rules, err = c.foreignRules(f); err != nil {
 			return nil, err
 		}
 		chains = append(chains, f)
@@ -268,7 +268,7 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 	return chains, nil
 }
 
-func (c *conn) rulesOf(f foreignChain) ([]foreignRule, error) {
+func (c *conn) foreignRules(f foreignChain) ([]foreignRule, error) {
 	request := ofFamily(f.family, get("list the rules of "+f.String(), unix.NFT_MSG_GETRULE, netlink.Dump,
 		func(ae *netlink.AttributeEncoder) {
 			ae.String(unix.NFTA_RULE_TABLE, f.table)
@@ -398,7 +398,7 @@ func (f *Firewall) openChain(c foreignChain, a plan.ForwardAccept, send sender) 
 	}
 	err = f.transact(query{}, send, func(*state) ([]message, error) {
 		opened = false
-		rules, err := f.conn.rulesOf(c)
+		rules, err := f.conn.foreignRules(c)
 		if err != nil {
 			return nil, err
 		}

@@ -23,24 +23,38 @@ func (f *Firewall) ProbeHostPorts() error { return f.probe(hostPorts()) }
 // ApplyHostPorts makes ports of the host lead to a container. What is missing of the chains is added in the same
 // transaction. A port that another attachment has is refused with Conflict, which names the holder; so is one that is on
 // every address of the host beside one that is on a single address. What an attachment has left behind whose host end
-// is gone is taken over. It costs the same however many ports are mapped, but for a port on every address that others
+// is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are mapped, but for a port on every address that others
 // have on single ones.
-func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, err error) {
-	err = f.transact(query{part: partOf(h)}, f.conn.commit, func(s *state) ([]message, error) {
+func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
+	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true}, h, living)
+	if code := cnierr.Of(err, 0); err != nil && code.Code == cnierr.KernelRefused {
+		return f.applyHostPorts(query{part: partOf(h)}, h, living)
+	}
+	return created, evicted, err
+}
+
+func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
+	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
 		c := claim{edit: edit{conn: &f.conn, state: s}, ports: h, living: living}
 		if err := c.decide(); err != nil {
 			return nil, err
 		}
-		created = len(c.put) > 0
+		created, evicted = len(c.put) > 0, portsOf(c.drop)
 		var msgs []message
 		if len(s.defects()) > 0 {
+			if s.brief {
+				return nil, errIncomplete
+			}
 			msgs = s.repair()
 		}
 		changes, err := c.messages()
 		return append(msgs, changes...), err
 	})
-	return created && err == nil, err
+	return created && err == nil, evicted, err
 }
+
+// errIncomplete says that a brief look does not do.
+var errIncomplete = cnierr.New(cnierr.KernelRefused, "nftables table inet %s is not whole", tableName)
 
 // partOf is the part that an attachment needs: what all share and, where not everybody may use its ports, the chain that
 // knows who may.
@@ -194,9 +208,9 @@ func (f *Firewall) ObserveHostPorts(want plan.HostPorts, living Living) (plan.Ho
 		if err != nil {
 			return err
 		}
-		got.Table, got.Ports = "", nil
+		got.State, got.Ports = "ok", nil
 		if d := s.defects(); len(d) > 0 {
-			got.Table = d[0].what
+			got.State = d[0].what
 		}
 		e := edit{conn: &f.conn, state: s}
 		found, err := e.lookUp(append(ownEntries(want), linkEntries(want)...))

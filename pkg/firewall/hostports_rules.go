@@ -56,7 +56,7 @@ func hostPorts() part {
 			{name: masqueradeSet, key: nftables.TypeIFName},
 		},
 		chains: []chain{
-			{name: "hostports"},
+			{name: "hostports", jumps: 2},
 			{name: "hostports_prerouting", kind: "nat", hook: unix.NF_INET_PRE_ROUTING, priority: -100, rules: toHost()},
 			{name: "hostports_output", kind: "nat", hook: unix.NF_INET_LOCAL_OUT, priority: -100, rules: toHost()},
 			// One before masquerading, so that what this chain decides does not depend on which was there first.
@@ -290,7 +290,7 @@ func native(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
 
 // permitChain is the chain of a network that not everybody may use the ports of: it returns for those who may.
 func permitChain(network string, from []netip.Prefix) chain {
-	c := chain{name: permitName(network)}
+	c := chain{name: permitName(network), jumps: anyNumber}
 	for _, p := range from {
 		f := familyOf(p)
 		e := append(isFamily(f), inPrefix(expr.CmpOpEq, f.src, p)...)

@@ -32,7 +32,7 @@ func ingress() part {
 			{name: openGroups, key: nftables.MustConcatSetType(nftables.TypeDevGroup, nftables.TypeDevGroup)},
 		},
 		chains: []chain{
-			{name: "ingress_policy", rules: ingressPolicy()},
+			{name: "ingress_policy", jumps: 2, rules: ingressPolicy()},
 			{name: "ingress", kind: "filter", hook: unix.NF_INET_FORWARD, priority: 0, rules: []rule{
 				{what: "links", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, closedLinks), toPolicy)},
 				{what: "groups", exprs: append(append(groupBits(expr.MetaKeyOIFGROUP, 0, network),
@@ -109,6 +109,9 @@ func (f *Firewall) ProbeIngress() error { return f.probe(ingress()) }
 // ApplyIngress keeps containers out of a network as its policy says. A bridge that belongs to another network with
 // another policy is refused with Conflict. created tells that this call added the network.
 func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
+	if settled, err := f.ingressSettled(i); settled || err != nil {
+		return false, err
+	}
 	closed, open := ingressEntries(i)
 	err = f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
 		var msgs []message
@@ -139,6 +142,22 @@ func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 		return append(msgs, changes...), err
 	})
 	return created && err == nil, err
+}
+
+// ingressSettled reports, by a brief look, whether all is as a policy wants it: two round trips.
+func (f *Firewall) ingressSettled(i plan.Ingress) (settled bool, err error) {
+	closed, open := ingressEntries(i)
+	err = retry(func() error {
+		s, err := f.conn.look(query{part: ingress(), brief: true})
+		if err != nil || len(s.defects()) > 0 {
+			return err
+		}
+		found, err := (&edit{conn: &f.conn, state: s}).lookUp([]entry{closed, open})
+		same := i.Policy == netconf.IngressSameNetwork
+		settled = found[closed.id()].note == closed.note && (found[open.id()].set != "") == same
+		return err
+	})
+	return settled, err
 }
 
 // rivals refuses what another network has: a bridge with another policy, or the same group by a whim of the hash.

@@ -9,6 +9,9 @@ import (
 type query struct {
 	part
 	spans []string // the interval sets of the part whose elements are wanted too
+	// brief takes the sets for granted, and a chain with as many rules as it should have for whole. It is for those who
+	// then send changes, which fail if a set is not there, and look again.
+	brief bool
 }
 
 // look reads a part of the table: one round trip for the generation and for each object of the part by its name, so that
@@ -19,7 +22,9 @@ type query struct {
 func (c *conn) look(q query) (*state, error) {
 	requests := []message{getGeneration(), getTable()}
 	for _, s := range q.sets {
-		requests = append(requests, getSet(s.name))
+		if !q.brief {
+			requests = append(requests, getSet(s.name))
+		}
 	}
 	for _, ch := range q.chains {
 		requests = append(requests, getChain(ch.name))
@@ -32,11 +37,9 @@ func (c *conn) look(q query) (*state, error) {
 	if err != nil {
 		return nil, explain(requests[0], err)
 	}
-	s.part = q.part
-	if len(s.chains) > 0 {
-		if err := c.rules(s); err != nil {
-			return nil, err
-		}
+	s.part, s.brief = q.part, q.brief
+	if err := c.rules(s); err != nil {
+		return nil, err
 	}
 	for _, name := range q.spans {
 		if have := s.sets[name]; have != nil {
@@ -48,10 +51,28 @@ func (c *conn) look(q query) (*state, error) {
 	return s, nil
 }
 
-// rules lists the rules of all the table's chains and gives each to its chain, if that was looked at.
+// rules lists the rules of the part's chains: of all in one list or, in brief, of those that cannot be counted.
 func (c *conn) rules(s *state) error {
+	if !s.brief && len(s.chains) > 0 {
+		return c.rulesOf("", s)
+	}
+	for _, want := range s.part.chains {
+		if s.chains[want.name] != nil && want.jumps == anyNumber {
+			if err := c.rulesOf(want.name, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rulesOf lists the rules of a chain, or with "" those of the whole table, and gives each to its chain.
+func (c *conn) rulesOf(chain string, s *state) error {
 	request := get("list the rules", unix.NFT_MSG_GETRULE, netlink.Dump, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_RULE_TABLE, tableName)
+		if chain != "" {
+			ae.String(unix.NFTA_RULE_CHAIN, chain)
+		}
 	})
 	list, err := c.dump(request)
 	if err != nil {

@@ -44,6 +44,13 @@ func (s set) dataType() uint32 {
 	return s.data.GetNFTMagic()
 }
 
+func (s set) kind() string {
+	if s.isMap() {
+		return "map"
+	}
+	return "set"
+}
+
 // String is how nft would say what it is.
 func (s set) String() string {
 	switch {
@@ -63,7 +70,10 @@ type chain struct {
 	hook     uint32
 	priority int32
 	rules    []rule
+	jumps    int // to the chain, from the part's own rules; anyNumber where elements jump to it
 }
+
+const anyNumber = -1
 
 func (c chain) isBase() bool { return c.kind != "" }
 

@@ -12,6 +12,7 @@ type state struct {
 	sets       map[string]*setState
 	chains     map[string]*chainState
 	part       part // that was looked at: sets and chains hold its objects
+	brief      bool // but only in brief
 }
 
 type tableState struct {
@@ -54,10 +55,11 @@ func (s *state) defects() []defect {
 	}
 	for _, want := range s.part.sets {
 		switch have := s.sets[want.name]; {
+		case s.brief:
 		case have == nil:
-			d = append(d, defect{"nftables set " + want.name + " is missing", want.family})
+			d = append(d, defect{"nftables " + want.kind() + " " + want.name + " is missing", want.family})
 		case !have.is(want):
-			d = append(d, defect{"nftables set " + want.name + " is not " + want.String(), want.family})
+			d = append(d, defect{"nftables " + want.kind() + " " + want.name + " is not " + want.String(), want.family})
 		}
 	}
 	for _, want := range s.part.chains {
@@ -66,6 +68,10 @@ func (s *state) defects() []defect {
 			d = append(d, defect{what: "nftables chain " + want.name + " is missing"})
 		case !have.is(want):
 			d = append(d, defect{what: "nftables chain " + want.name + " is not " + want.String()})
+		case s.brief && want.jumps != anyNumber:
+			if int(have.uses) != len(want.rules)+want.jumps {
+				d = append(d, defect{what: "nftables chain " + want.name + " has lost rules, or holds others"})
+			}
 		default:
 			d = append(d, have.rulesOff(want)...)
 		}
@@ -117,6 +123,9 @@ func (s *setState) is(want set) bool {
 
 // has reports whether a set of the part is there. One of that name but of another kind is not.
 func (s *state) has(name string) bool {
+	if s.brief {
+		return s.table != nil
+	}
 	have := s.sets[name]
 	return have != nil && slices.ContainsFunc(s.part.sets, func(want set) bool { return want.name == name && have.is(want) })
 }

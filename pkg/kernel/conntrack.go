@@ -20,21 +20,28 @@ const (
 	ctaFilter           = 25 // CTA_FILTER, Linux 5.8; older kernels ignore it
 	ctaFilterOrigFlags  = 1
 	ctaFilterReplyFlags = 2
+	ctaStatusMask       = 26 // CTA_STATUS_MASK, Linux 5.18
 )
 
 // Flags of a filter: which members of a tuple count (net/netfilter/nf_internals.h).
 const (
-	matchSource   = 1 << 0 // CTA_FILTER_F_CTA_IP_SRC
-	matchProtocol = 1 << 3 // CTA_FILTER_F_CTA_PROTO_NUM
-	matchDstPort  = 1 << 5 // CTA_FILTER_F_CTA_PROTO_DST_PORT
+	matchSource      = 1 << 0 // CTA_FILTER_F_CTA_IP_SRC
+	matchDestination = 1 << 1 // CTA_FILTER_F_CTA_IP_DST
+	matchProtocol    = 1 << 3 // CTA_FILTER_F_CTA_PROTO_NUM
+	matchDstPort     = 1 << 5 // CTA_FILTER_F_CTA_PROTO_DST_PORT
 )
 
 // A UDP "connection" lives as long as packets keep coming, and keeps going to where it went when it began: to the host
 // itself, or to a container that is gone. Nothing else than deleting it makes its packets be looked at anew.
 
-// ForgetFlowsInto deletes the UDP connections to ports of the host that do not lead where the ports lead now.
+// ForgetFlowsInto deletes the UDP connections to ports of the host that went to the host itself.
+//
+// A kernel that can deletes by a filter (6.18 can), in a walk over its table that took 0.3 ms where listing took 10
+// (262,144 buckets). To a port on every address it cannot tell the host's addresses from others, so it deletes whatever is sent
+// to that port anywhere and not translated: the next packet of a connection that is somebody else's makes it again as it
+// was. What is translated is not touched.
 func (n *Node) ForgetFlowsInto(ports []plan.HostPort) error {
-	const few = 8 // beyond, one list of all is cheaper than a list for each
+	const few = 8 // beyond, one list of all is cheaper than a walk for each
 	udp := map[netip.AddrPort]plan.HostPort{}
 	for _, p := range ports {
 		if p.Protocol == netconf.UDP {
@@ -42,45 +49,50 @@ func (n *Node) ForgetFlowsInto(ports []plan.HostPort) error {
 		}
 	}
 	var failed []error
-	asked := map[flowFilter]bool{}
+	listed := map[bool]bool{}
 	for _, p := range udp {
 		filter := flowFilter{is4: p.Host.Addr().Is4(), port: p.Host.Port()}
+		if p.Wildcard() {
+			filter.untranslated = true
+		} else {
+			filter.dst = p.Host.Addr()
+		}
 		if len(udp) > few {
-			filter.port = 0
-		}
-		if asked[filter] {
-			continue
-		}
-		asked[filter] = true
-		failed = append(failed, n.forget(filter, func(f flow) (bool, error) {
-			for _, host := range []netip.Addr{f.dst.Addr(), unspecified(f.dst.Addr())} {
-				now, ok := udp[netip.AddrPortFrom(host, f.dst.Port())]
-				if !ok || now.Pod == f.replier {
-					continue
-				}
-				if !now.Wildcard() {
-					return true, nil
-				}
-				return n.isLocal(f.dst.Addr())
+			filter = flowFilter{is4: filter.is4}
+			if listed[filter.is4] {
+				continue
 			}
-			return false, nil
-		}))
+			listed[filter.is4] = true
+		}
+		failed = append(failed, n.forget(filter, func(f flow) (bool, error) { return n.leadsElsewhere(f, udp) }))
 	}
 	return errors.Join(failed...)
 }
 
-// ForgetFlowsOutOf deletes the UDP connections that ports have led to containers that are gone.
+// leadsElsewhere reports whether a connection goes to a port of the host, but not where the port leads.
+func (n *Node) leadsElsewhere(f flow, ports map[netip.AddrPort]plan.HostPort) (bool, error) {
+	if p, ok := ports[f.dst]; ok {
+		return p.Pod != f.replier, nil
+	}
+	p, ok := ports[netip.AddrPortFrom(unspecified(f.dst.Addr()), f.dst.Port())]
+	if !ok || p.Pod == f.replier {
+		return false, nil
+	}
+	return n.isLocal(f.dst.Addr())
+}
+
+// ForgetFlowsOutOf deletes the UDP connections to containers that are gone, by the address that answered.
 func (n *Node) ForgetFlowsOutOf(ports []plan.HostPort) error {
-	asked := map[flowFilter]bool{}
+	done := map[netip.Addr]bool{}
 	var failed []error
 	for _, p := range ports {
-		filter := flowFilter{is4: p.Pod.Addr().Is4(), replier: p.Pod.Addr()}
-		if p.Protocol != netconf.UDP || !p.Pod.IsValid() || asked[filter] {
+		pod := p.Pod.Addr()
+		if p.Protocol != netconf.UDP || !pod.IsValid() || done[pod] {
 			continue
 		}
-		asked[filter] = true
-		failed = append(failed, n.forget(filter, func(f flow) (bool, error) {
-			return f.replier.Addr() == filter.replier && f.dst != f.replier, nil
+		done[pod] = true
+		failed = append(failed, n.forget(flowFilter{is4: pod.Is4(), replier: pod}, func(f flow) (bool, error) {
+			return f.replier.Addr() == pod, nil
 		}))
 	}
 	return errors.Join(failed...)
@@ -106,12 +118,17 @@ func (n *Node) isLocal(a netip.Addr) (bool, error) {
 	return len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, nil
 }
 
-// flowFilter says which UDP connections the kernel lists.
+// flowFilter says which UDP connections are meant. The zero value of a member means any.
 type flowFilter struct {
-	is4     bool
-	port    uint16     // they were sent to, 0: any
-	replier netip.Addr // who answers, invalid: whoever
+	is4          bool
+	dst          netip.Addr // they were sent to
+	port         uint16     // they were sent to
+	replier      netip.Addr // who answers
+	untranslated bool       // neither their source nor their destination is
 }
+
+// few reports whether a filter names what it is about, so that all that passes may be deleted.
+func (f flowFilter) few() bool { return f.port != 0 || f.replier.IsValid() }
 
 // flow is a connection: where it was sent to, and who answers.
 type flow struct {
@@ -119,9 +136,24 @@ type flow struct {
 	id           []byte // the attributes that name it to the kernel
 }
 
-// forget deletes what stale says of the UDP connections that pass a filter. The kernel walks its table and returns those
-// alone; what an older kernel returns besides, stale sorts out.
+// What can be asked of conntrack (enum cntl_msg_types in include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+const (
+	listFlows  = 1 // IPCTNL_MSG_CT_GET
+	deleteFlow = 2 // IPCTNL_MSG_CT_DELETE
+)
+
+// forget deletes the UDP connections that pass a filter. A kernel that cannot delete by a filter refuses, because the
+// tuple in it is not a whole one: then it lists them, and stale decides.
 func (n *Node) forget(filter flowFilter, stale func(flow) (bool, error)) error {
+	if err := n.host.dialNetfilter(); err != nil {
+		return err
+	}
+	if filter.few() {
+		err := n.ask(deleteFlow, filter)
+		if err == nil || errors.Is(err, syscall.ENOENT) {
+			return nil
+		}
+	}
 	list, err := n.flows(filter)
 	if err != nil {
 		return err
@@ -134,8 +166,7 @@ func (n *Node) forget(filter flowFilter, stale func(flow) (bool, error)) error {
 		if !gone {
 			continue
 		}
-		const remove = 2 // IPCTNL_MSG_CT_DELETE
-		req := n.host.conntrack(remove, unix.NLM_F_ACK, filter.is4)
+		req := n.host.conntrack(deleteFlow, unix.NLM_F_ACK, filter.is4)
 		req.AddRawData(f.id)
 		if _, err := req.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !errors.Is(err, syscall.ENOENT) {
 			return fmt.Errorf("delete the connection to %s: %w", f.dst, err)
@@ -144,12 +175,18 @@ func (n *Node) forget(filter flowFilter, stale func(flow) (bool, error)) error {
 	return nil
 }
 
-func (n *Node) flows(filter flowFilter) ([]flow, error) {
-	if err := n.host.dialNetfilter(); err != nil {
-		return nil, err
+func (n *Node) ask(kind int, filter flowFilter) error {
+	req := n.host.conntrack(kind, unix.NLM_F_ACK, filter.is4)
+	for _, attr := range filter.attributes() {
+		req.AddData(attr)
 	}
-	const list = 1 // IPCTNL_MSG_CT_GET
-	req := n.host.conntrack(list, unix.NLM_F_DUMP, filter.is4)
+	_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	return err
+}
+
+// flows lists what passes a filter, or more on a kernel that does not know all of it.
+func (n *Node) flows(filter flowFilter) ([]flow, error) {
+	req := n.host.conntrack(listFlows, unix.NLM_F_DUMP, filter.is4)
 	for _, attr := range filter.attributes() {
 		req.AddData(attr)
 	}
@@ -192,24 +229,37 @@ func (s *side) conntrack(kind, flags int, is4 bool) *nl.NetlinkRequest {
 }
 
 func (f flowFilter) attributes() []nl.NetlinkRequestData {
-	orig, origFlags := protocolAttr(f.port), uint32(matchProtocol)
+	source, destination := nl.CTA_IP_V6_SRC, nl.CTA_IP_V6_DST
+	if f.is4 {
+		source, destination = nl.CTA_IP_V4_SRC, nl.CTA_IP_V4_DST
+	}
+	flags := nl.NewRtAttr(unix.NLA_F_NESTED|ctaFilter, nil)
+	orig, origFlags := []*nl.RtAttr{protocolAttr(f.port)}, uint32(matchProtocol)
 	if f.port != 0 {
 		origFlags |= matchDstPort
 	}
-	list := []nl.NetlinkRequestData{tupleAttr(nl.CTA_TUPLE_ORIG, orig)}
-	flags := nl.NewRtAttr(unix.NLA_F_NESTED|ctaFilter, nil)
+	if f.dst.IsValid() {
+		orig, origFlags = append(orig, addressAttr(destination, f.dst)), origFlags|matchDestination
+	}
 	flags.AddRtAttr(ctaFilterOrigFlags, nl.Uint32Attr(origFlags))
+	list := []nl.NetlinkRequestData{tupleAttr(nl.CTA_TUPLE_ORIG, orig...)}
 	if f.replier.IsValid() {
-		kind := nl.CTA_IP_V6_SRC
-		if f.is4 {
-			kind = nl.CTA_IP_V4_SRC
-		}
-		addr := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_IP, nil)
-		addr.AddRtAttr(kind, f.replier.AsSlice())
-		list = append(list, tupleAttr(nl.CTA_TUPLE_REPLY, addr, protocolAttr(0)))
+		list = append(list, tupleAttr(nl.CTA_TUPLE_REPLY, addressAttr(source, f.replier), protocolAttr(0)))
 		flags.AddRtAttr(ctaFilterReplyFlags, nl.Uint32Attr(matchSource|matchProtocol))
 	}
+	if f.untranslated {
+		const srcNAT, dstNAT = 1 << 4, 1 << 5 // IPS_SRC_NAT, IPS_DST_NAT
+		list = append(list,
+			nl.NewRtAttr(nl.CTA_STATUS, make([]byte, 4)),
+			nl.NewRtAttr(ctaStatusMask, binary.BigEndian.AppendUint32(nil, srcNAT|dstNAT)))
+	}
 	return append(list, flags)
+}
+
+func addressAttr(kind int, a netip.Addr) *nl.RtAttr {
+	attr := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_IP, nil)
+	attr.AddRtAttr(kind, a.AsSlice())
+	return attr
 }
 
 func tupleAttr(kind int, parts ...*nl.RtAttr) *nl.RtAttr {

@@ -31,7 +31,7 @@ func TestInsideComesHome(t *testing.T) {
 		} {
 			var met string
 			err := caught(func() error {
-				return n.inside(func() error {
+				return n.Inside(func() error {
 					met = where(t)
 					return end()
 				})

@@ -26,6 +26,7 @@ type Node struct {
 	netns     ns.NetNS
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
+	entered   bool                        // the thread is in the container's namespace
 }
 
 // Open connects to the namespace of the calling thread.
@@ -110,9 +111,13 @@ func isOwn(space ns.NetNS) (bool, error) {
 	return mine.Dev == theirs.Dev && mine.Ino == theirs.Ino, nil
 }
 
-// inside runs fn on a thread that is in the container's namespace, for what only a thread's own view shows: /proc/sys.
-// If the thread cannot return it stays locked, so that it ends with its goroutine and no other ever runs on it.
-func (n *Node) inside(fn func() error) (err error) {
+// Inside runs fn on a thread that is in the container's namespace, for what only a thread's own view shows: /proc/sys.
+// Apply and Observe of a container's sysctl go there by themselves; a series of them is faster in one Inside. If the
+// thread cannot return it stays locked, so that it ends with its goroutine and no other ever runs on it.
+func (n *Node) Inside(fn func() error) (err error) {
+	if n.entered {
+		return fn()
+	}
 	runtime.LockOSThread()
 	home, err := ns.GetCurrentNS()
 	if err != nil {
@@ -124,7 +129,9 @@ func (n *Node) inside(fn func() error) (err error) {
 		runtime.UnlockOSThread()
 		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.Path())
 	}
+	n.entered = true
 	defer func() {
+		n.entered = false
 		if back := home.Set(); back != nil {
 			err = errors.Join(err, cnierr.Wrap(cnierr.KernelRefused, back, "return from %s", n.netns.Path()))
 			return
@@ -139,7 +146,7 @@ func (n *Node) in(p plan.Place, fn func() error) error {
 	if p == plan.Host {
 		return fn()
 	}
-	return n.inside(fn)
+	return n.Inside(fn)
 }
 
 func (n *Node) side(p plan.Place) *side {

@@ -39,6 +39,10 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyKnobs(o)
 	case plan.Rule:
 		created, err = n.applyRule(o)
+	case plan.Shaper:
+		created, err = n.applyShaper(o)
+	case plan.Policer:
+		created, err = n.applyPolicer(o)
 	case plan.SourceFilter:
 		created, err = n.applySourceFilter(o)
 	default:
@@ -78,6 +82,10 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observeKnobs(o)
 	case plan.Rule:
 		got, err = n.observeRule(o)
+	case plan.Shaper:
+		got, err = n.observeShaper(o)
+	case plan.Policer:
+		got, err = n.observePolicer(o)
 	case plan.SourceFilter:
 		got, err = n.observeSourceFilter(o)
 	default:

@@ -24,22 +24,22 @@ func (n *Node) ProbeBridge(name string, vlans bool) error {
 			return fits(plan.Bridge{Name: name}, l)
 		}
 	}
-	return try(plan.Bridge{Name: "probe", Kind: "bridge", Up: true, VLANs: vlans, MAC: []byte{2, 0, 0, 0, 0, 1}})
+	return try("bridges", plan.Bridge{Name: "probe", Kind: "bridge", Up: true, VLANs: vlans, MAC: []byte{2, 0, 0, 0, 0, 1}})
 }
 
-// try applies objects in a namespace that is thrown away at once.
-func try(objects ...plan.Object) error {
+// try applies objects, which are called what, in a namespace that is thrown away at once.
+func try(what string, objects ...plan.Object) error {
 	answer := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends here, and its namespace with it
-		answer <- tryHere(objects)
+		answer <- tryHere(what, objects)
 	}()
 	return <-answer
 }
 
-func tryHere(objects []plan.Object) error {
+func tryHere(what string, objects []plan.Object) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return cnierr.Wrap(cnierr.KernelRefused, err, "make a network namespace to try the kernel in")
+		return cnierr.Wrap(cnierr.KernelRefused, err, "make a network namespace to try %s in", what)
 	}
 	scratch, err := Open()
 	if err != nil {

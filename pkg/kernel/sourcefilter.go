@@ -7,32 +7,28 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/net/bpf"
+	classic "golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
 // sourceFilterName is what tc(8) shows.
 const sourceFilterName = "veth_sources"
 
-// sourceFilterAt is the place of the filter on the ingress of an interface: second, behind what limits a rate, so that
+// sourceFilterAt is the place of the filter on what an interface receives: second, behind what limits a rate, so that
 // forged packets count as well.
-func sourceFilterAt(index int) *nl.TcMsg {
-	const (
-		ingress = 0xfffffff2 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), include/uapi/linux/pkt_sched.h
-		second  = 2 << 16    // priority, in the upper half
-	)
-	return &nl.TcMsg{
-		Family: unix.AF_UNSPEC, Ifindex: int32(index), Parent: ingress, Handle: 1, //nolint:gosec // an index fits 31 bits
-		Info: second | uint32(nl.Swap16(unix.ETH_P_ALL)),
-	}
+func sourceFilterAt(index int) nl.TcMsg {
+	const second = 2 << 16 // priority, in the upper half
+	at := policerFilter(index)
+	at.Info = second | at.Info&0xffff
+	return at
 }
 
 // applySourceFilter attaches a program to what an interface receives, where the bridge has not seen it yet. The program
 // is the filter's and the filter the interface's: nothing is left of either when it goes.
 func (n *Node) applySourceFilter(f plan.SourceFilter) (bool, error) {
+	const key = "antiSpoof on a bridge"
 	index, err := n.host.indexOf(f.Link)
 	if err != nil {
 		return false, err
@@ -41,43 +37,26 @@ func (n *Node) applySourceFilter(f plan.SourceFilter) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := n.ensureClsact(index); err != nil {
+	if err := n.ensureClsact(index, key); err != nil {
 		return false, err
 	}
-	req := n.host.request(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	req.AddData(sourceFilterAt(index))
+	req := n.host.discipline(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, sourceFilterAt(index))
 	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
 	options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
-	options.AddRtAttr(nl.TCA_BPF_OPS_LEN, nl.Uint16Attr(uint16(len(code)/unix.SizeofSockFilter))) //nolint:gosec // at most 4096
+	options.AddRtAttr(nl.TCA_BPF_OPS_LEN, nl.Uint16Attr(uint16(len(code)/unix.SizeofSockFilter)))
 	options.AddRtAttr(nl.TCA_BPF_OPS, code)
 	options.AddRtAttr(nl.TCA_BPF_NAME, nl.ZeroTerminated(sourceFilterName))
 	options.AddRtAttr(nl.TCA_BPF_FLAGS, nl.Uint32Attr(nl.TCA_BPF_FLAG_ACT_DIRECT))
 	req.AddData(options)
 	if err := send(req); err != nil {
-		return false, cnierr.Wrap(cnierr.FeatureMissing, err,
-			"antiSpoof on a bridge needs the classifier bpf: want the kernel module cls_bpf (CONFIG_NET_CLS_BPF)")
+		return false, lacking(err, key+" needs the classifier bpf: want the kernel module cls_bpf")
 	}
 	return true, nil
 }
 
-// ensureClsact adds the queueing discipline that filters of what an interface receives hang on.
-func (n *Node) ensureClsact(index int) error {
-	const parent = 0xfffffff1 // TC_H_CLSACT
-	req := n.host.request(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	req.AddData(&nl.TcMsg{
-		Family: unix.AF_UNSPEC, Ifindex: int32(index), Parent: parent, Handle: parent &^ 0xffff, //nolint:gosec // an index
-	})
-	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
-	if err := send(req); err != nil && !errors.Is(err, syscall.EEXIST) {
-		return cnierr.Wrap(cnierr.FeatureMissing, err,
-			"antiSpoof on a bridge needs the queueing discipline clsact: want the kernel module sch_ingress (CONFIG_NET_SCH_INGRESS)")
-	}
-	return nil
-}
-
 // encodeProgram is the program as an array of struct sock_filter (include/uapi/linux/filter.h).
 func encodeProgram(f plan.SourceFilter) ([]byte, error) {
-	raw, err := bpf.Assemble(sourceFilterProgram(f))
+	raw, err := classic.Assemble(sourceFilterProgram(f))
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +75,7 @@ func (n *Node) observeSourceFilter(f plan.SourceFilter) (plan.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := n.host.request(unix.RTM_GETTFILTER, 0)
-	req.AddData(sourceFilterAt(index))
+	req := n.host.discipline(unix.RTM_GETTFILTER, 0, sourceFilterAt(index))
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
 	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
 		return nil, syscall.ENOENT // without clsact there is nowhere to look
@@ -110,9 +88,8 @@ func (n *Node) observeSourceFilter(f plan.SourceFilter) (plan.Object, error) {
 		return nil, err
 	}
 	var code []byte
-	walk(answers[0][nl.SizeofTcMsg:], nl.TCA_OPTIONS, func(options []byte) {
-		walk(options, nl.TCA_BPF_OPS, func(b []byte) { code = b })
-	})
+	_, options := tcAnswer(answers[0])
+	walk(options, nl.TCA_BPF_OPS, func(b []byte) { code = b })
 	if !bytes.Equal(code, want) {
 		f.State = "another program"
 	}
@@ -123,6 +100,6 @@ func (n *Node) observeSourceFilter(f plan.SourceFilter) (plan.Object, error) {
 // thrown away. It fails with FeatureMissing.
 func (n *Node) ProbeSourceFilter() error {
 	const link = "probe"
-	return try(plan.Bridge{Name: link, Kind: "bridge", MAC: []byte{2, 0, 0, 0, 0, 1}},
+	return try("source filters", plan.Bridge{Name: link, Kind: "bridge", MAC: []byte{2, 0, 0, 0, 0, 1}},
 		plan.SourceFilter{Link: link, MAC: []byte{2, 0, 0, 0, 0, 2}})
 }

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 
-	"golang.org/x/net/bpf"
+	classic "golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/plan"
@@ -45,7 +45,7 @@ const (
 // in a user namespace too. Its conditional jumps reach 255 instructions, which a list of addresses may exceed, so each
 // jumps over an unconditional one that reaches everywhere.
 type filterProgram struct {
-	code   []bpf.Instruction
+	code   []classic.Instruction
 	labels map[string]int
 	jumps  map[int]string
 }
@@ -61,16 +61,16 @@ type filterProgram struct {
 //	          which ND could hide
 //
 // Everything else is none of its business.
-func sourceFilterProgram(f plan.SourceFilter) []bpf.Instruction {
+func sourceFilterProgram(f plan.SourceFilter) []classic.Instruction {
 	p := &filterProgram{labels: map[string]int{}, jumps: map[int]string{}}
 	p.atLeast(frameData)
 	p.isMAC(frameMAC, f.MAC)
 	p.load(frameType, 2)
-	p.when(bpf.JumpEqual, unix.ETH_P_IP, "IPv4")
-	p.when(bpf.JumpEqual, unix.ETH_P_IPV6, "IPv6")
-	p.when(bpf.JumpEqual, unix.ETH_P_ARP, "ARP")
+	p.when(classic.JumpEqual, unix.ETH_P_IP, "IPv4")
+	p.when(classic.JumpEqual, unix.ETH_P_IPV6, "IPv6")
+	p.when(classic.JumpEqual, unix.ETH_P_ARP, "ARP")
 	for _, kind := range []uint32{unix.ETH_P_8021Q, unix.ETH_P_8021AD, unix.ETH_P_RARP} {
-		p.when(bpf.JumpEqual, kind, "drop")
+		p.when(classic.JumpEqual, kind, "drop")
 	}
 	p.to("next")
 	p.arp(f)
@@ -78,9 +78,9 @@ func sourceFilterProgram(f plan.SourceFilter) []bpf.Instruction {
 	p.ipv6(f)
 	p.discovery(f)
 	p.label("next")
-	p.add(bpf.RetConstant{Val: filterNext})
+	p.add(classic.RetConstant{Val: filterNext})
 	p.label("drop")
-	p.add(bpf.RetConstant{Val: filterDrop})
+	p.add(classic.RetConstant{Val: filterDrop})
 	return p.link()
 }
 
@@ -89,12 +89,12 @@ func (p *filterProgram) arp(f plan.SourceFilter) {
 	p.label("ARP")
 	p.atLeast(arpEnd)
 	p.load(arpKinds, 4)
-	p.unless(bpf.JumpEqual, etherIP, "drop")
+	p.unless(classic.JumpEqual, etherIP, "drop")
 	p.load(arpSizes, 2)
-	p.unless(bpf.JumpEqual, sixAndFour, "drop")
+	p.unless(classic.JumpEqual, sixAndFour, "drop")
 	p.isMAC(arpMAC, f.MAC)
 	p.load(arpIP, 4)
-	p.when(bpf.JumpEqual, 0, "next")
+	p.when(classic.JumpEqual, 0, "next")
 	p.oneOf4(f.Sources)
 }
 
@@ -109,7 +109,7 @@ func (p *filterProgram) ipv4(f plan.SourceFilter) {
 func (p *filterProgram) oneOf4(list []netip.Addr) {
 	for _, a := range list {
 		if a.Is4() {
-			p.when(bpf.JumpEqual, binary.BigEndian.Uint32(a.AsSlice()), "next")
+			p.when(classic.JumpEqual, binary.BigEndian.Uint32(a.AsSlice()), "next")
 		}
 	}
 	p.to("drop")
@@ -126,19 +126,19 @@ func (p *filterProgram) ipv6(f plan.SourceFilter) {
 
 	p.label("own source")
 	p.load(v6HopLimit, 1)
-	p.unless(bpf.JumpEqual, 255, "next")
+	p.unless(classic.JumpEqual, 255, "next")
 	p.load(v6Next, 1)
-	p.when(bpf.JumpEqual, unix.IPPROTO_ICMPV6, "ND")
+	p.when(classic.JumpEqual, unix.IPPROTO_ICMPV6, "ND")
 	for _, header := range []uint32{hopByHop, routing, fragment, authentication, destination, mobility, hip, shim6} {
-		p.when(bpf.JumpEqual, header, "drop")
+		p.when(classic.JumpEqual, header, "drop")
 	}
 	p.to("next")
 
 	p.label("no source")
 	p.load(v6HopLimit, 1)
-	p.when(bpf.JumpEqual, 255, "detection")
+	p.when(classic.JumpEqual, 255, "detection")
 	p.load(v6Next, 1)
-	p.when(bpf.JumpEqual, hopByHop, "next") // as MLD has it, for groups of an address that is still being tried
+	p.when(classic.JumpEqual, hopByHop, "next") // as MLD has it, for groups of an address that is still being tried
 	p.to("drop")
 }
 
@@ -146,11 +146,11 @@ func (p *filterProgram) discovery(f plan.SourceFilter) {
 	p.label("ND")
 	p.atLeast(icmpKind + 8)
 	p.load(icmpKind, 1)
-	p.when(bpf.JumpEqual, neighbourSolicitation, "solicitation")
-	p.when(bpf.JumpEqual, neighbourAdvertisement, "advertisement")
-	p.when(bpf.JumpEqual, routerSolicitation, "router solicitation")
-	p.when(bpf.JumpEqual, routerAdvertisement, "drop")
-	p.when(bpf.JumpEqual, redirect, "drop")
+	p.when(classic.JumpEqual, neighbourSolicitation, "solicitation")
+	p.when(classic.JumpEqual, neighbourAdvertisement, "advertisement")
+	p.when(classic.JumpEqual, routerSolicitation, "router solicitation")
+	p.when(classic.JumpEqual, routerAdvertisement, "drop")
+	p.when(classic.JumpEqual, redirect, "drop")
 	p.to("next")
 
 	p.label("advertisement")
@@ -168,11 +168,11 @@ func (p *filterProgram) discovery(f plan.SourceFilter) {
 
 	p.label("detection")
 	p.load(v6Next, 1)
-	p.unless(bpf.JumpEqual, unix.IPPROTO_ICMPV6, "drop")
+	p.unless(classic.JumpEqual, unix.IPPROTO_ICMPV6, "drop")
 	p.atLeast(icmpKind + 8)
 	p.load(icmpKind, 1)
-	p.when(bpf.JumpEqual, routerSolicitation, "next") // names nobody without a source (RFC 4861, section 4.1)
-	p.unless(bpf.JumpEqual, neighbourSolicitation, "drop")
+	p.when(classic.JumpEqual, routerSolicitation, "next") // names nobody without a source (RFC 4861, section 4.1)
+	p.unless(classic.JumpEqual, neighbourSolicitation, "drop")
 	p.atLeast(ndOption)
 	p.oneOf6(ndTarget, f.Sources, "tried")
 	p.to("drop")
@@ -192,11 +192,11 @@ func (p *filterProgram) oneOption(o option) {
 	const unit = 8
 	none := o.at - icmpKind
 	p.load(v6Length, 2)
-	p.when(bpf.JumpEqual, none, "next")
-	p.unless(bpf.JumpEqual, none+unit, "drop")
+	p.when(classic.JumpEqual, none, "next")
+	p.unless(classic.JumpEqual, none+unit, "drop")
 	p.atLeast(o.at + unit)
 	p.load(o.at, 2)
-	p.unless(bpf.JumpEqual, o.kind, "drop")
+	p.unless(classic.JumpEqual, o.kind, "drop")
 	if o.mac != nil {
 		p.isMAC(o.at+2, o.mac)
 	}
@@ -212,7 +212,7 @@ func (p *filterProgram) oneOf6(at uint32, list []netip.Addr, label string) {
 		other, words := p.local(), a.As16()
 		for i := uint32(0); i < 16; i += 4 {
 			p.load(at+i, 4)
-			p.unless(bpf.JumpEqual, binary.BigEndian.Uint32(words[i:]), other)
+			p.unless(classic.JumpEqual, binary.BigEndian.Uint32(words[i:]), other)
 		}
 		p.to(label)
 		p.label(other)
@@ -221,33 +221,33 @@ func (p *filterProgram) oneOf6(at uint32, list []netip.Addr, label string) {
 
 func (p *filterProgram) isMAC(at uint32, mac net.HardwareAddr) {
 	p.load(at, 4)
-	p.unless(bpf.JumpEqual, binary.BigEndian.Uint32(mac), "drop")
+	p.unless(classic.JumpEqual, binary.BigEndian.Uint32(mac), "drop")
 	p.load(at+4, 2)
-	p.unless(bpf.JumpEqual, uint32(binary.BigEndian.Uint16(mac[4:])), "drop")
+	p.unless(classic.JumpEqual, uint32(binary.BigEndian.Uint16(mac[4:])), "drop")
 }
 
 func (p *filterProgram) atLeast(length uint32) {
-	p.add(bpf.LoadExtension{Num: bpf.ExtLen})
-	p.unless(bpf.JumpGreaterOrEqual, length, "drop")
+	p.add(classic.LoadExtension{Num: classic.ExtLen})
+	p.unless(classic.JumpGreaterOrEqual, length, "drop")
 }
 
-func (p *filterProgram) add(i bpf.Instruction) { p.code = append(p.code, i) }
+func (p *filterProgram) add(i classic.Instruction) { p.code = append(p.code, i) }
 
-func (p *filterProgram) load(at uint32, size int) { p.add(bpf.LoadAbsolute{Off: at, Size: size}) }
+func (p *filterProgram) load(at uint32, size int) { p.add(classic.LoadAbsolute{Off: at, Size: size}) }
 
-func (p *filterProgram) when(is bpf.JumpTest, value uint32, label string) {
-	p.add(bpf.JumpIf{Cond: is, Val: value, SkipFalse: 1})
+func (p *filterProgram) when(is classic.JumpTest, value uint32, label string) {
+	p.add(classic.JumpIf{Cond: is, Val: value, SkipFalse: 1})
 	p.to(label)
 }
 
-func (p *filterProgram) unless(is bpf.JumpTest, value uint32, label string) {
-	p.add(bpf.JumpIf{Cond: is, Val: value, SkipTrue: 1})
+func (p *filterProgram) unless(is classic.JumpTest, value uint32, label string) {
+	p.add(classic.JumpIf{Cond: is, Val: value, SkipTrue: 1})
 	p.to(label)
 }
 
 func (p *filterProgram) to(label string) {
 	p.jumps[len(p.code)] = label
-	p.add(bpf.Jump{})
+	p.add(classic.Jump{})
 }
 
 func (p *filterProgram) label(name string) { p.labels[name] = len(p.code) }
@@ -256,9 +256,9 @@ func (p *filterProgram) label(name string) { p.labels[name] = len(p.code) }
 func (p *filterProgram) local() string { return strconv.Itoa(len(p.code)) }
 
 // link fills the jumps in, all of which lead forwards.
-func (p *filterProgram) link() []bpf.Instruction {
+func (p *filterProgram) link() []classic.Instruction {
 	for at, label := range p.jumps {
-		p.code[at] = bpf.Jump{Skip: uint32(p.labels[label] - at - 1)} //nolint:gosec // forwards
+		p.code[at] = classic.Jump{Skip: uint32(p.labels[label] - at - 1)}
 	}
 	return p.code
 }

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"golang.org/x/net/bpf"
+	classic "golang.org/x/net/bpf"
 
 	"github.com/veth-cni/veth/pkg/plan"
 	"github.com/veth-cni/veth/test/frames"
@@ -26,7 +26,7 @@ func filterOf(h frames.Host, more ...netip.Addr) plan.SourceFilter {
 
 func run(t testing.TB, f plan.SourceFilter, frame []byte) int {
 	t.Helper()
-	vm, err := bpf.NewVM(sourceFilterProgram(f))
+	vm, err := classic.NewVM(sourceFilterProgram(f))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,8 @@ type Config struct {
 	// mac < CNI_ARGS MAC < args.cni.mac < runtimeConfig.mac.
 	MAC net.HardwareAddr
 
+	Bandwidth Bandwidth
+
 	IPMasq         bool
 	DefaultGateway bool // install a default route in the container. Routed TypeVeth: true unless isDefaultGateway is false
 	EnableDAD      bool // wait for IPv6 duplicate address detection

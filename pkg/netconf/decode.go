@@ -87,7 +87,8 @@ func (d decoder) object(path string, raw json.RawMessage, into reflect.Value) er
 			continue
 		}
 		inner := d
-		inner.anyKey = d.anyKey || field.Tag.Get("keys") == "any"
+		inner.anyKey = d.anyKey || field.Tag.Get("keys") != ""
+		inner.anyCase = d.anyCase || field.Tag.Get("keys") == "any case"
 		err := inner.value(join(path, key(field)), member, into.FieldByIndex(field.Index))
 		if err != nil && !d.lenient {
 			return err
@@ -176,6 +177,8 @@ func wanted(k reflect.Kind) string {
 		return "true or false"
 	case reflect.Int:
 		return "an integer"
+	case reflect.Uint64:
+		return "an integer that is not negative"
 	case reflect.Slice:
 		return "a list"
 	default:

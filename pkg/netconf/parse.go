@@ -34,7 +34,7 @@ func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}}
 	parts := []func() error{
 		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.hostPorts, p.isolation, p.previous, p.attachments,
+		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.attachments,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
@@ -45,9 +45,9 @@ func Parse(r Request) (*Config, error) {
 }
 
 // ParseLenient extracts what is needed to clean up after a configuration that Parse may refuse: Network, Type, Mode,
-// Attachment, Bridge.Name, IPMasq, IPAM.Type, Routing's table, HostPorts.Mappings and Addresses, Ingress, Prev and
-// Valid. What cannot be used is left empty; nothing fails. Where Parse succeeds, these fields are the same. One unreadable entry makes the whole of Valid not given: an attachment
-// that is missing from the list is one that GC removes.
+// Attachment, Bridge.Name, IPMasq, HostPorts.Mappings and Addresses, Ingress, IPAM.Type, Routing's table, Prev and Valid.
+// What cannot be used is left empty; nothing fails. Where Parse succeeds, these fields are the same. One unreadable entry
+// makes the whole of Valid not given: an attachment that is missing from the list is one that GC removes.
 func ParseLenient(r Request) *Config {
 	p := parser{request: r, config: &Config{Raw: r.Config}}
 	// Errors are dropped by intention: a part that fails has set nothing.
@@ -62,9 +62,9 @@ func ParseLenient(r Request) *Config {
 	if !validIfName(p.config.Bridge.Name) {
 		p.config.Bridge.Name = ""
 	}
-	_ = p.table()
 	p.hostPortsLenient()
 	_ = p.ingress()
+	_ = p.table()
 	_ = p.previous()
 	_ = p.attachments()
 	return p.config

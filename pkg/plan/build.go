@@ -41,6 +41,7 @@ func Wire(cfg *netconf.Config) Plan {
 func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	b := builder{cfg: cfg, addrs: addrs, plan: Wire(cfg)}
 	b.leases()
+	b.bandwidth()
 	b.inside()
 	switch cfg.Mode {
 	case netconf.Routed:
@@ -51,7 +52,6 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	b.rules()
 	b.isolation()
 	b.shared()
-	b.hostPorts()
 	return b.plan
 }
 
@@ -269,6 +269,7 @@ func (b *builder) shared() {
 			})
 		}
 	}
+	b.hostPorts()
 	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
 		return
 	}

@@ -27,8 +27,8 @@ type HostPorts struct {
 	// Masquerade replaces every source.
 	Masquerade bool
 	InUse      netconf.InUse
-	// Table says what is wrong with the nftables objects that all host ports share, "" if nothing is.
-	Table string
+	// State is what is wrong with the nftables objects that all host ports share, or "ok".
+	State string
 }
 
 // HostPort is one port of the host.
@@ -56,15 +56,11 @@ func (p HostPort) target() string {
 }
 
 // ID implements Object.
-func (h HostPorts) ID() string { return "host ports of " + h.Owner.HostName() }
+func (h HostPorts) ID() string { return "host nftables ports of " + h.Owner.HostName() }
 
 // Fields implements Object: one a port.
 func (h HostPorts) Fields() []Field {
-	table := "whole"
-	if h.Table != "" {
-		table = h.Table
-	}
-	f := []Field{{"nftables", table}}
+	f := []Field{{"state", h.State}}
 	for _, p := range h.Ports {
 		f = append(f, Field{p.String(), p.target()})
 	}
@@ -81,7 +77,7 @@ func (b *builder) hostPorts() {
 	}
 	h := HostPorts{
 		Owner: Owner(b.cfg), Ports: ports, Link: b.link(), Sources: cfg.Sources,
-		Hairpin: !cfg.KeepSources, Masquerade: cfg.MasqueradeAll, InUse: cfg.InUse,
+		Hairpin: !cfg.KeepSources, Masquerade: cfg.MasqueradeAll, InUse: cfg.InUse, State: "ok",
 	}
 	if b.cfg.Mode == netconf.Routed {
 		h.Source = RoutedGateway4

@@ -15,10 +15,12 @@ import (
 	"time"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/attach"
+	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/test/node"
 )
@@ -54,6 +56,18 @@ func newMachine(t testing.TB) *machine {
 		}
 	}
 	return m
+}
+
+// settled waits until IPv6 passes: for its first second a new bridge has no address that it may ask for neighbours from.
+func (m *machine) settled(host netip.Addr, port uint16) {
+	m.t.Helper()
+	var err error
+	for range 3 { // each try waits two seconds
+		if _, err = m.world.SeenAs("tcp", netip.AddrPortFrom(host, port)); err == nil {
+			return
+		}
+	}
+	m.t.Fatal(err)
 }
 
 // bridgeCallsNetfilter says whether the kernel shows frames that a bridge forwards to nftables.
@@ -235,4 +249,73 @@ func (p *pod) address(is4 bool) netip.Addr {
 func (p *pod) serve(network string, port uint16) {
 	p.machine.t.Helper()
 	p.Mirror(p.machine.t, network, netip.AddrPortFrom(netip.IPv6Unspecified(), port))
+}
+
+// unplug deletes a pod's host end, as when its namespace dies and nobody calls DEL.
+func (m *machine) unplug(p *pod) {
+	m.t.Helper()
+	m.must(m.Do(func() error {
+		link, err := netlink.LinkByName(p.hostEnd())
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(link)
+	}))
+}
+
+func (p *pod) hostEnd() string { return lease.HostName("podnet", p.name, "eth0") }
+
+// dialFrom keeps a connection from a given port open until the test ends.
+func dialFrom(t testing.TB, network string, from, to netip.AddrPort) error {
+	d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(from)}
+	conn, err := d.Dial(network, to.String())
+	if err == nil {
+		t.Cleanup(func() { conn.Close() })
+	}
+	return err
+}
+
+// loopbackElsewhere gives up the thread's 127.0.0.1, so that packets to it leave by eth0.
+func loopbackElsewhere() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr("127.0.0.1/8")
+	if err != nil {
+		return err
+	}
+	if err := netlink.AddrDel(lo, addr); err != nil {
+		return err
+	}
+	eth0, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	routes, err := netlink.RouteList(eth0, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	own, err := netlink.AddrList(eth0, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Gw != nil {
+			r.Src = own[0].IP
+			r.Dst = &net.IPNet{IP: net.IPv4(127, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)}
+			return netlink.RouteReplace(&r)
+		}
+	}
+	return errors.New("no gateway")
+}
+
+// deleteTable deletes the plugin's table.
+func deleteTable() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	conn.DelTable(&nftables.Table{Name: "veth", Family: nftables.TableFamilyINet})
+	return conn.Flush()
 }

@@ -10,6 +10,7 @@ import (
 
 // From everywhere, in both modes, with both protocols and families: the pod is reached, and sees who comes.
 func TestReach(t *testing.T) {
+	t.Parallel()
 	const preserved = "its own"
 	for _, mode := range []struct {
 		name                   string
@@ -20,7 +21,8 @@ func TestReach(t *testing.T) {
 	}{
 		{"routed", routed, "169.254.1.1", "169.254.1.1", "", preserved, preserved},
 		{
-			"ptp", object{"type": "ptp", "ipam": object{"type": "veth", "ranges": [][]object{
+			"ptp",
+			object{"type": "ptp", "ipam": object{"type": "veth", "ranges": [][]object{
 				{{"subnet": "10.88.0.0/24"}}, {{"subnet": "2001:db8:88::/64"}},
 			}, "routes": []object{{"dst": "0.0.0.0/0"}, {"dst": "::/0"}}}},
 			"10.88.0.1", "10.88.0.1", "", preserved, preserved,
@@ -38,6 +40,7 @@ func TestReach(t *testing.T) {
 			web.serve("udp", 80)
 			web.serve("tcp", 90)
 			m.must(web.check())
+			m.settled(host6, 8080)
 			for _, c := range []struct {
 				name   string
 				from   *node.Namespace
