@@ -46,7 +46,7 @@ func (m *machine) wall(o plan.Object) (wall, bool) {
 // openForward warns about a chain that cannot be opened: the container has its network all the same, and STATUS says 50.
 func (m *machine) openForward(o plan.ForwardAccept) (bool, error) {
 	created, err := m.firewall.ApplyForwardAccept(o)
-	if cnierr.Of(err, 0).Code == cnierr.Conflict {
+	if err != nil && cnierr.Of(err, 0).Code == cnierr.Conflict {
 		warn(err)
 		err = nil
 	}
@@ -119,8 +119,8 @@ func forwarded(cfg *netconf.Config, m *machine) error {
 		strings.Join(dropping, ", "), cfg.Network)
 }
 
-// passage is what a network needs of firewalls of others, false if nothing: the host forwards for a network whose gateway
-// it is, and shows what it bridges to the same chains where br_netfilter is on, as Docker wants it.
+// passage is what a network needs of firewalls of others, false if nothing: the host forwards packets for a network whose
+// gateway it is, and shows frames that it bridges to the same chains where br_netfilter is on, as Docker wants it.
 func passage(cfg *netconf.Config, m *machine) (plan.ForwardAccept, bool, error) {
 	link, ok := plan.HostSide(cfg)
 	if !ok || cfg.Forward == netconf.ForwardIgnore {
@@ -141,7 +141,7 @@ func passage(cfg *netconf.Config, m *machine) (plan.ForwardAccept, bool, error) 
 		}
 		*f.on = *f.on && value == "1"
 	}
-	return a, a.IPv4 || a.IPv6, nil
+	return a, true, nil
 }
 
 // families says whether a network's containers get IPv4 and IPv6 addresses, as far as the configuration tells: a delegate

@@ -35,7 +35,7 @@ func forged(f *family) []expr.Any {
 	}
 	return append(e,
 		&expr.Fib{Register: unix.NFT_REG_1, FlagSADDR: true, FlagIIF: true, ResultOIF: true, FlagPRESENT: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(0)},
 		&expr.Verdict{Kind: expr.VerdictDrop})
 }
 

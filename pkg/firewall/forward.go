@@ -46,7 +46,7 @@ func (c foreignChain) String() string {
 func (c foreignChain) sees(a plan.ForwardAccept) bool {
 	switch c.family {
 	case unix.NFPROTO_INET:
-		return true
+		return a.IPv4 || a.IPv6
 	case unix.NFPROTO_IPV4:
 		return a.IPv4
 	case unix.NFPROTO_IPV6:
@@ -260,10 +260,16 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 		if !ok {
 			continue
 		}
-		if f.rules, err = c.foreignRules(f); err != nil {
+		asleep, err := c.dormant(f)
+		if err == nil && !asleep {
+			f.rules, err = c.foreignRules(f)
+		}
+		if err != nil {
 			return nil, err
 		}
-		chains = append(chains, f)
+		if !asleep {
+			chains = append(chains, f)
+		}
 	}
 	return chains, nil
 }
@@ -287,6 +293,22 @@ func (c *conn) foreignRules(f foreignChain) ([]foreignRule, error) {
 		rules = append(rules, r)
 	}
 	return rules, nil
+}
+
+// dormant reports whether the chain's table is one whose chains are not hooked, or gone meanwhile.
+func (c *conn) dormant(f foreignChain) (bool, error) {
+	request := ofFamily(f.family, get("read table "+f.table, unix.NFT_MSG_GETTABLE, 0, func(ae *netlink.AttributeEncoder) {
+		ae.String(unix.NFTA_TABLE_NAME, f.table)
+	}))
+	answers, err := c.ask([]message{request})
+	if err != nil || answers[0] == nil {
+		return true, err
+	}
+	t, err := decodeTable(*answers[0])
+	if err != nil {
+		return false, explain(request, err)
+	}
+	return t.dormant, nil
 }
 
 // decodeForeign reads a chain, false if it is none of somebody else's at the forward hook.
@@ -409,8 +431,8 @@ func (f *Firewall) openChain(c foreignChain, a plan.ForwardAccept, send sender) 
 		opened = true
 		return c.open(a), nil
 	})
-	if errors.Is(err, unix.EPERM) {
-		return false, cnierr.Wrap(cnierr.Conflict, err, "forwardAccept: %s drops what the host forwards and cannot be opened: "+
+	if errors.Is(err, unix.EPERM) { // the socket that looked was allowed to (NFT_TABLE_F_OWNER, Linux 5.12)
+		return false, cnierr.New(cnierr.Conflict, "forwardAccept: %s drops what the host forwards and cannot be opened: "+
 			"its table belongs to a running program, which has to let the network pass itself", c)
 	}
 	return opened && err == nil, err
@@ -430,11 +452,15 @@ func (c foreignChain) unopenable() string {
 // ObserveForwardAccept shows whether the chains of others that can be opened are.
 func (f *Firewall) ObserveForwardAccept(a plan.ForwardAccept) (plan.ForwardAccept, error) {
 	closed, err := f.closed(a)
-	a.State = "ok"
+	var names []string
 	for _, c := range closed {
 		if c.unopenable() == "" {
-			a.State = c.String() + " drops what the host forwards"
+			names = append(names, c.String())
 		}
+	}
+	a.State = "ok"
+	if len(names) > 0 {
+		a.State = strings.Join(names, ", ") + " drops what the host forwards"
 	}
 	return a, err
 }

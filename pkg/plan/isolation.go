@@ -13,15 +13,16 @@ import (
 
 // Every interface that the plugin makes on the host is in a group (IFLA_GROUP) of its network, 0x7nnnnnnn, so that one
 // nftables rule knows the host ends of any number of containers, and nothing is left of that when they go. GroupChecked
-// is set in it where a container may send from its own addresses only.
+// is set in it where a container may send from its own addresses only. The lowest bit is always set: a mask of leading
+// bits alone nft lists as the length of a prefix, which it does not read back.
 const (
-	Groups       uint32 = 0x7000_0000
-	GroupsMask   uint32 = 0xf000_0000
-	GroupChecked uint32 = 0x0800_0000
+	Groups       uint32 = 0x7000_0001
+	GroupsMask   uint32 = 0xf000_0001
+	GroupChecked uint32 = 0x0000_0002
 )
 
-// Group is the group of a network: 27 bits of a hash of its name. Two networks share one with a probability of one in a
-// hundred million; a restrictive ingress policy refuses to.
+// Group is the group of a network: 26 bits of a hash of its name. Two networks share one with a probability of one in 67
+// million; a restrictive ingress policy refuses to.
 func Group(network string) uint32 {
 	sum := sha256.Sum256([]byte(network))
 	return Groups | binary.BigEndian.Uint32(sum[:])&^(GroupsMask|GroupChecked)

@@ -20,6 +20,9 @@ func TestIngressPolicy(t *testing.T) {
 	for mode, keys := range modes {
 		for _, policy := range []string{"open", "same-network", "same-bridge", "isolated"} {
 			for _, called := range []bool{false, true} {
+				if called && keys == nil {
+					continue
+				}
 				t.Run(fmt.Sprintf("%s %s netfilter on bridges %v", mode, policy, called), func(t *testing.T) {
 					t.Parallel()
 					m := newMachine(t)
@@ -57,7 +60,11 @@ func TestIngressPolicy(t *testing.T) {
 
 func expect(t *testing.T, what string, from, to *pod, want bool) {
 	t.Helper()
-	if got := from.reaches(to.addresses()); got[0] != want || got[1] != want {
+	patience := 150 * time.Millisecond // enough where nothing is to come: what passes does so at once, nearly always
+	if want {
+		patience = 2 * time.Second
+	}
+	if got := from.reachesWithin(patience, to.addresses()); got[0] != want || got[1] != want {
 		t.Errorf("%s: IPv4 %v, IPv6 %v, want %v", what, got[0], got[1], want)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,6 +129,9 @@ func (m *machine) nft(args ...string) string {
 		m.t.Fatal(err)
 	default:
 		m.t.Skip(err)
+	}
+	for i, a := range args {
+		args[i] = strings.ReplaceAll(a, " }", "\n}") // nft wants what it closes to be ended
 	}
 	var out bytes.Buffer
 	cmd := exec.Command(path, args...)
@@ -269,11 +273,16 @@ func (p *pod) hostMAC() net.HardwareAddr {
 	return nil
 }
 
-// reaches reports whether a ping is answered in each family.
-func (p *pod) reaches(to []netip.Addr) (answered []bool) {
-	for _, a := range to {
-		answered = append(answered, p.PingWith(a, node.PingOptions{Timeout: 300 * time.Millisecond}) == nil)
+// reaches reports whether pings are answered. All are sent at once.
+func (p *pod) reaches(to []netip.Addr) []bool { return p.reachesWithin(time.Second, to) }
+
+func (p *pod) reachesWithin(patience time.Duration, to []netip.Addr) []bool {
+	answered := make([]bool, len(to))
+	var all sync.WaitGroup
+	for i, a := range to {
+		all.Go(func() { answered[i] = p.PingWith(a, node.PingOptions{Timeout: patience}) == nil })
 	}
+	all.Wait()
 	return answered
 }
 
