@@ -51,6 +51,7 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 		b.bridged()
 	}
 	b.rules()
+	b.isolation()
 	b.shared()
 	return b.plan
 }
@@ -87,6 +88,7 @@ func base(cfg *netconf.Config) []Object {
 		Bridge{
 			Name: br.Name, Kind: "bridge", Up: true, MTU: cfg.MTU, MAC: BridgeMAC(br.Name),
 			Promisc: br.Promisc, VLANs: br.VLANAware(), Alias: lease.NetworkAlias(cfg.Network),
+			Group: Group(cfg.Network),
 		},
 		refuseRA(br.Name),
 	}
@@ -102,7 +104,7 @@ func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
 		Host: owner.HostName(), MAC: HostMAC(owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
-		Peer: cfg.Attachment.IfName, Up: true,
+		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg),
 	}
 	if cfg.Mode == netconf.Bridged {
 		p.Master = cfg.Bridge.Name
