@@ -69,13 +69,19 @@ func sum(b []byte) uint16 {
 	return uint16(n)
 }
 
-// IPv6 is a packet (RFC 8200).
-func IPv6(source, destination netip.Addr, hopLimit, next byte, payload ...[]byte) []byte {
+// Header6 is what matters of an IPv6 header (RFC 8200).
+type Header6 struct {
+	Source, Destination netip.Addr
+	HopLimit, Next      byte
+}
+
+// IPv6 is a packet.
+func IPv6(h Header6, payload ...[]byte) []byte {
 	body := slices.Concat(payload...)
 	b := make([]byte, 8)
-	b[0], b[6], b[7] = 0x60, next, hopLimit
+	b[0], b[6], b[7] = 0x60, h.Next, h.HopLimit
 	binary.BigEndian.PutUint16(b[4:], uint16(len(body)))
-	return slices.Concat(b, source.AsSlice(), destination.AsSlice(), body)
+	return slices.Concat(b, h.Source.AsSlice(), h.Destination.AsSlice(), body)
 }
 
 // UDP is a datagram (RFC 768) to port 9, discard. It has no checksum, which IPv4 allows and who only looks does not mind.
@@ -183,7 +189,7 @@ func ipv4(me, victim, receiver Host) []Frame {
 
 func ipv6(me, victim, receiver Host) []Frame {
 	from := func(name string, honest bool, source netip.Addr) Frame {
-		return frame(name, honest, Ethernet(receiver.MAC, me.MAC, unix.ETH_P_IPV6, IPv6(source, receiver.IPv6, 64, unix.IPPROTO_UDP, UDP(""))))
+		return frame(name, honest, Ethernet(receiver.MAC, me.MAC, unix.ETH_P_IPV6, IPv6(Header6{source, receiver.IPv6, 64, unix.IPPROTO_UDP}, UDP(""))))
 	}
 	multicast := Ethernet(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 0x16}, me.MAC, unix.ETH_P_IPV6)
 	routerAlert := []byte{icmpv6, 0, 5, 2, 0, 0, 1, 0}
@@ -197,9 +203,9 @@ func ipv6(me, victim, receiver Host) []Frame {
 		from("forged IPv6 of nobody here", false, netip.MustParseAddr("2001:db8:ffff::7")),
 		from("forged IPv6, the next", false, me.IPv6.Next()),
 		from("IPv6 from no address", false, netip.IPv6Unspecified()),
-		frame("MLD", true, slices.Concat(multicast, IPv6(me.LinkLocal, listeners, 1, 0, routerAlert, report))),
-		frame("MLD from no address", true, slices.Concat(multicast, IPv6(netip.IPv6Unspecified(), listeners, 1, 0, routerAlert, report))),
-		frame("multicast DNS", true, slices.Concat(multicast, IPv6(me.LinkLocal, netip.MustParseAddr("ff02::fb"), 255, unix.IPPROTO_UDP, UDP("")))),
+		frame("MLD", true, slices.Concat(multicast, IPv6(Header6{me.LinkLocal, listeners, 1, 0}, routerAlert, report))),
+		frame("MLD from no address", true, slices.Concat(multicast, IPv6(Header6{netip.IPv6Unspecified(), listeners, 1, 0}, routerAlert, report))),
+		frame("multicast DNS", true, slices.Concat(multicast, IPv6(Header6{me.LinkLocal, netip.MustParseAddr("ff02::fb"), 255, unix.IPPROTO_UDP}, UDP("")))),
 	}
 }
 
@@ -207,7 +213,7 @@ func discovery(me, victim Host) []Frame {
 	nodes, none := netip.MustParseAddr("ff02::1"), netip.IPv6Unspecified()
 	head := Ethernet(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, me.MAC, unix.ETH_P_IPV6)
 	from := func(source netip.Addr, next byte, payload ...[]byte) []byte {
-		return slices.Concat(head, IPv6(source, nodes, 255, next, payload...))
+		return slices.Concat(head, IPv6(Header6{source, nodes, 255, next}, payload...))
 	}
 	nd := func(name string, honest bool, source netip.Addr, message []byte) Frame {
 		return frame(name, honest, from(source, icmpv6, message))
