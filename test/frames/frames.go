@@ -69,13 +69,13 @@ func sum(b []byte) uint16 {
 	return uint16(n)
 }
 
-// Header6 is what a sender chooses of an IPv6 header.
+// Header6 is what matters of an IPv6 header (RFC 8200).
 type Header6 struct {
 	Source, Destination netip.Addr
 	HopLimit, Next      byte
 }
 
-// IPv6 is a packet (RFC 8200).
+// IPv6 is a packet.
 func IPv6(h Header6, payload ...[]byte) []byte {
 	body := slices.Concat(payload...)
 	b := make([]byte, 8)

@@ -138,7 +138,7 @@ func routedFrames(cheat, victim, receiver *pod) []frames.Frame {
 		name = "/" + name + " " + source.String()
 		packet, kind := frames.IPv4(source, to.IPv4, unix.IPPROTO_UDP, frames.UDP(name)), uint16(unix.ETH_P_IP)
 		if source.Is6() {
-			packet, kind = frames.IPv6(frames.Header6{source, to.IPv6, 64, unix.IPPROTO_UDP}, frames.UDP(name)), unix.ETH_P_IPV6
+			packet, kind = frames.IPv6(through(source, to.IPv6), frames.UDP(name)), unix.ETH_P_IPV6
 		}
 		list = append(list, frames.Frame{Name: name, Honest: honest, Bytes: frames.Ethernet(cheat.hostMAC(), me.MAC, kind, packet)})
 	}
@@ -151,6 +151,11 @@ func routedFrames(cheat, victim, receiver *pod) []frames.Frame {
 	add("itself", true, me.IPv6)
 	add("itself", true, me.IPv4)
 	return list
+}
+
+// through is the header of a datagram that goes through routers.
+func through(source, destination netip.Addr) frames.Header6 {
+	return frames.Header6{Source: source, Destination: destination, HopLimit: 64, Next: unix.IPPROTO_UDP}
 }
 
 // The host itself is no easier to lie to: forged packets do not reach a socket of its own.
@@ -173,7 +178,7 @@ func TestForgeryTowardsTheHost(t *testing.T) {
 						out.send(frames.Ethernet(to, me.MAC, unix.ETH_P_IP, frames.IPv4(source, host4, unix.IPPROTO_UDP, frames.UDP(source.String()))))
 						continue
 					}
-					out.send(frames.Ethernet(to, me.MAC, unix.ETH_P_IPV6, frames.IPv6(frames.Header6{source, host6, 64, unix.IPPROTO_UDP},
+					out.send(frames.Ethernet(to, me.MAC, unix.ETH_P_IPV6, frames.IPv6(through(source, host6),
 						frames.WithChecksum(frames.UDP(source.String()), source, host6))))
 				}
 				got := inbox(me.IPv6.String())

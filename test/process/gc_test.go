@@ -185,13 +185,19 @@ func TestStatus(t *testing.T) {
 			delegateSays(`{"cniVersion": "1.1.0", "code": 11, "msg": "later"}`), 50,
 			[]string{`"delegate"`, "later"},
 		},
-		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 50, []string{"rp_filter", "2"}},
+		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
 		{"loose reverse path filter, but a bridge", bridged, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
 		{
 			"loose reverse path filter, but no IPv4", with(routed, `{"ipam": {"ranges": [[{"subnet": "2001:db8:88::/64"}]]}}`),
 			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil,
 		},
 		{"strict reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "1"), 0, nil},
+		{"strict reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
+			set("net/ipv4/conf/all/rp_filter", "1"), 50, []string{"rp_filter", "1", "antiSpoof"}},
+		{"loose reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
+			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
+		{"isolation in routed mode", with(routed, `{"ingressPolicy": "isolated", "forwardAccept": true}`), nil, 0, nil},
+		{"isolation on a bridge", with(bridged, `{"ingressPolicy": "isolated", "antiSpoof": true, "forwardAccept": true}`), nil, 0, nil},
 		{"a configuration that is refused", with(routed, `{"mtu": -1}`), nil, 7, []string{"mtu", "-1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -259,11 +265,23 @@ func TestStatusOfSettings(t *testing.T) {
 	}
 }
 
-// A kernel that has no room for another namespace cannot give a bridge a try: that is no reason to say all is well.
+// What STATUS cannot try is no reason to say that all is well: a kernel that has no room for another namespace cannot give
+// a bridge a try, and one that lets nobody look at nftables promises no source check, whatever the reverse path filter.
 func TestStatusIsTruthfulAboutWhatItCannotTry(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	cmd := h.command("STATUS", bridged, nil)
-	err := apart(func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0) }, func() error { return h.Start(cmd) })
-	h.finish(cmd, err).refused(50, "bridge")
+	for _, tt := range []struct {
+		config     string
+		capability uintptr
+		word       string
+	}{
+		{bridged, unix.CAP_SYS_ADMIN, "bridge"},
+		{with(bridged, `{"ipMasq": false, "antiSpoof": true}`), unix.CAP_SYS_ADMIN, "source filters"},
+		{with(routed, `{"ipMasq": false}`), unix.CAP_NET_ADMIN, "antiSpoof"},
+		{with(routed, `{"ipMasq": false, "antiSpoof": false, "ingressPolicy": "isolated"}`), unix.CAP_NET_ADMIN, "ingressPolicy"},
+	} {
+		h := newHost(t)
+		cmd := h.command("STATUS", tt.config, nil)
+		err := apart(func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, tt.capability, 0, 0, 0) }, func() error { return h.Start(cmd) })
+		h.finish(cmd, err).refused(50, tt.word)
+	}
 }
