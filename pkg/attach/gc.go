@@ -23,7 +23,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	}
 	defer m.close()
 	if !cfg.ValidGiven {
-		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: every attachment that exists is kept")
+		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: this plugin keeps every attachment it finds")
 	}
 	there, unlisted := m.node.Attachments(cfg.Network)
 	kept, err := m.collect(cfg, there)

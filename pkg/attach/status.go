@@ -21,9 +21,9 @@ func Status(ctx context.Context, cfg *netconf.Config) error {
 	defer m.close()
 	for _, check := range []func() error{
 		func() error { return addressesAvailable(ctx, cfg, m) },
+		func() error { return settable(cfg, m) },
 		func() error { return bridgeFits(cfg, m) },
 		func() error { return featuresPresent(cfg, m) },
-		func() error { return settable(cfg, m) },
 		func() error { return allowed(cfg, netconf.SysctlAllowList) },
 		func() error { return reversePathHarmless(cfg, m) },
 		func() error { return forwarded(cfg, m) },
@@ -85,23 +85,16 @@ func bridgeFits(cfg *netconf.Config, m *machine) error {
 	return nil
 }
 
-// settable looks at what an ADD sets on the host: nothing can be set where /proc/sys is mounted read-only, and IPv6, where
-// the kernel has none, not even looked at.
+// settable looks at settings of the families the network has. An ADD with addresses always writes some, which it cannot
+// where /proc/sys is mounted read-only, and a kernel without IPv6 has none of IPv6.
 func settable(cfg *netconf.Config, m *machine) error {
-	for _, family := range []struct {
-		is4     bool
-		forward plan.Sysctl
-	}{{true, plan.Forward4}, {false, plan.Forward6}} {
-		if !gives(cfg, family.is4) {
-			continue
-		}
-		_, err := m.node.Setting(family.forward.Key)
-		if plan.Forwards(cfg) {
-			err = m.node.ProbeSysctl(family.forward)
-		}
-		if err != nil {
+	if gives(cfg, true) {
+		if err := m.node.ProbeSysctl("net/ipv4/ip_forward"); err != nil {
 			return err
 		}
+	}
+	if gives(cfg, false) {
+		return m.node.ProbeSysctl("net/ipv6/conf/all/forwarding")
 	}
 	return nil
 }

@@ -280,26 +280,17 @@ func (b *builder) masquerade() {
 	}
 }
 
-// The switches that let the host pass packets on.
-var (
-	Forward4 = Sysctl{Key: "net/ipv4/ip_forward", Value: "1"}
-	Forward6 = Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"}
-)
-
-// Forwards reports whether the host passes a network's packets on. A bridge does without, unless the host is its gateway.
-func Forwards(cfg *netconf.Config) bool { return cfg.Mode == netconf.Routed || cfg.Bridge.Gateway }
-
-// shared ends with the forwarding switches.
+// shared ends with the switches that let the host pass packets on.
 func (b *builder) shared() {
 	b.hostPorts()
-	if !Forwards(b.cfg) {
+	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
 		return
 	}
 	if b.has(true) {
-		add(&b.plan.Shared, Forward4)
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
 	}
 	if b.has(false) {
-		add(&b.plan.Shared, Forward6)
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
 	}
 }
 

@@ -233,29 +233,27 @@ func TestStatusOfSettings(t *testing.T) {
 	ipv4 := with(bridged, `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}]]}}`)
 	for _, tt := range []struct {
 		name, verb, config string
-		forwards           bool // already
 		step               func() error
 		code               uint // 0: healthy
 		words              []string
 	}{
-		{"read-only", "STATUS", ipv4, false, readOnly, 50, []string{"host sysctl net/ipv4/ip_forward: set it from 0 to 1: read-only file system"}},
-		{"read-only, and forwarding already", "STATUS", bridged, true, readOnly, 0, nil},
-		{"read-only, and no gateway", "STATUS", with(ipv4, `{"isDefaultGateway": false, "isGateway": false, "ipMasq": false}`), false, readOnly, 0, nil},
-		{"no IPv6", "STATUS", bridged, true, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
-		{"no IPv6, and IPv4 alone", "STATUS", ipv4, true, noIPv6, 0, nil},
-		{"no IPv6, an ADD", "ADD", bridged, true, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
+		{"read-only", "STATUS", routed, readOnly, 50, []string{"host sysctl net/ipv4/ip_forward: cannot be written: read-only file system"}},
+		{"read-only, and no addresses", "STATUS", with(layer2, `{"bridge": "br1"}`), readOnly, 0, nil},
+		{"no IPv6", "STATUS", bridged, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
+		{"no IPv6, and IPv4 alone", "STATUS", ipv4, noIPv6, 0, nil},
+		{"no IPv6, an ADD", "ADD", bridged, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
+		{"no IPv6, and an ADD of IPv4 alone", "ADD", ipv4, noIPv6, 0, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
 			if err := h.Do(func() error {
-				value := map[bool]string{false: "0", true: "1"}[tt.forwards]
-				return errors.Join(sysctl("net/ipv4/ip_forward", value)(broken{}), sysctl("net/ipv6/conf/all/forwarding", value)(broken{}))
+				return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br1"}})
 			}); err != nil {
 				t.Fatal(err)
 			}
 			cmd := h.command(tt.verb, tt.config, h.Container())
-			o := h.finish(cmd, apart(tt.step, func() error { return h.Start(cmd) }))
+			o := h.finish(cmd, apart(func() error { return h.Do(tt.step) }, func() error { return h.Start(cmd) }))
 			if tt.code != 0 {
 				o.refused(tt.code, tt.words...)
 			} else {
