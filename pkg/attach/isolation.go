@@ -87,7 +87,7 @@ func isolationPossible(cfg *netconf.Config, m *machine) error {
 // what the containers send from further addresses. With antiSpoof no value does harm: 1 is what the interfaces have
 // themselves, and 2, loose, lets nothing pass that nftables has not dropped before.
 func reversePathHarmless(cfg *netconf.Config, m *machine) error {
-	if cfg.Mode != netconf.Routed || cfg.IPAM.Type == "" || cfg.AntiSpoof {
+	if cfg.Mode != netconf.Routed || !gives(cfg, true) || cfg.AntiSpoof {
 		return nil
 	}
 	value, err := m.node.Setting("net/ipv4/conf/all/rp_filter")

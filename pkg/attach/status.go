@@ -2,10 +2,13 @@ package attach
 
 import (
 	"context"
+	"slices"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
 )
 
 // Status fails with NotAvailable (50) when an ADD on this network would fail, or would give less than the network
@@ -18,6 +21,8 @@ func Status(ctx context.Context, cfg *netconf.Config) error {
 	defer m.close()
 	for _, check := range []func() error{
 		func() error { return addressesAvailable(ctx, cfg, m) },
+		func() error { return settable(cfg, m) },
+		func() error { return bridgeFits(cfg, m) },
 		func() error { return featuresPresent(cfg, m) },
 		func() error { return allowed(cfg, netconf.SysctlAllowList) },
 		func() error { return reversePathHarmless(cfg, m) },
@@ -42,6 +47,9 @@ func unavailable(err error) error {
 func addressesAvailable(ctx context.Context, cfg *netconf.Config, m *machine) error {
 	switch {
 	case cfg.IPAM.Builtin():
+		if _, err := ipam.ResolvConf(cfg.IPAM.ResolvConf); err != nil {
+			return err
+		}
 		return ipam.Available(cfg, m.node)
 	case cfg.IPAM.Delegated():
 		return ipam.NewDelegate(cfg).Status(ctx)
@@ -65,11 +73,39 @@ func featuresPresent(cfg *netconf.Config, m *machine) error {
 			return err
 		}
 	}
-	if err := isolationPossible(cfg, m); err != nil {
-		return err
-	}
-	if cfg.Mode == netconf.Bridged {
-		return m.node.ProbeBridge(cfg.Bridge.Name, cfg.Bridge.VLANAware())
+	return isolationPossible(cfg, m)
+}
+
+func bridgeFits(cfg *netconf.Config, m *machine) error {
+	for _, o := range plan.Wire(m.sized(cfg)).Base {
+		if b, ok := o.(plan.Bridge); ok {
+			return m.node.ProbeBridge(b)
+		}
 	}
 	return nil
+}
+
+// settable looks at settings of the families the network has. An ADD with addresses always writes some, which it cannot
+// where /proc/sys is mounted read-only, and a kernel without IPv6 has none of IPv6.
+func settable(cfg *netconf.Config, m *machine) error {
+	if gives(cfg, true) {
+		if err := m.node.ProbeSysctl("net/ipv4/ip_forward"); err != nil {
+			return err
+		}
+	}
+	if gives(cfg, false) {
+		return m.node.ProbeSysctl("net/ipv6/conf/all/forwarding")
+	}
+	return nil
+}
+
+// gives reports whether containers of a network get addresses of a family. Of what another IPAM plugin gives nothing is
+// known beforehand: IPv4 is likely, IPv6 is left to the ADD.
+func gives(cfg *netconf.Config, is4 bool) bool {
+	if cfg.IPAM.Delegated() {
+		return is4
+	}
+	return cfg.IPAM.Builtin() && slices.ContainsFunc(cfg.IPAM.Pool.Sets, func(s lease.Set) bool {
+		return slices.ContainsFunc(s, func(r lease.Range) bool { return r.Subnet.Addr().Is4() == is4 })
+	})
 }

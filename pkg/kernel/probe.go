@@ -1,30 +1,38 @@
 package kernel
 
 import (
+	"errors"
+	"path/filepath"
 	"runtime"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// ProbeBridge reports whether the kernel makes bridges, and bridges that filter VLANs when vlans is set. It fails with
-// FeatureMissing. A bridge of that name that is there already is the proof. Otherwise the kernel is asked to make one in
-// a namespace that is thrown away at once: it says what it can do by doing it only.
-func (n *Node) ProbeBridge(name string, vlans bool) error {
-	if l, err := n.host.linkByName(name); err == nil {
-		br, ok := l.(*netlink.Bridge)
+// ProbeBridge reports whether Apply would make or accept a bridge. It fails with Conflict when an interface of that name
+// cannot serve as the bridge, and with FeatureMissing when the kernel has no bridges, or none that filter VLANs where
+// that is wanted. A bridge that is there already is the proof. Otherwise the kernel is asked to make one in a namespace
+// that is thrown away at once: it says what it can do by doing it only.
+func (n *Node) ProbeBridge(b plan.Bridge) error {
+	if l, err := n.host.linkByName(b.Name); err == nil {
+		if err := fits(b, l); err != nil {
+			return err
+		}
 		// Every kernel tells the setting, also one that cannot switch it on (br_fill_info).
-		if ok && (!vlans || br.VlanFiltering != nil && *br.VlanFiltering) {
+		if !b.VLANs || filtersVLANs(l) {
 			return nil
 		}
-		if !ok {
-			return fits(plan.Bridge{Name: name}, l)
-		}
 	}
-	return try("bridges", plan.Bridge{Name: "probe", Kind: "bridge", Up: true, VLANs: vlans, MAC: []byte{2, 0, 0, 0, 0, 1}})
+	return try("bridges", b)
+}
+
+// ProbeSysctl reports whether a setting of the host is there and can be written: where one cannot, none can, a container's
+// neither. It fails with FeatureMissing when that is one of IPv6 and the kernel has none, and else with IOFailure.
+func (n *Node) ProbeSysctl(key string) error {
+	err := lacksIPv6(key, unix.Access(filepath.Join(sysctls, key), unix.W_OK))
+	return cnierr.Wrap(cnierr.IOFailure, err, "%s: cannot be written", plan.Sysctl{Key: key}.ID())
 }
 
 // try applies objects, which are called what, in a namespace that is thrown away at once.
@@ -48,7 +56,8 @@ func tryHere(what string, objects []plan.Object) error {
 	defer scratch.Close()
 	for _, o := range objects {
 		if _, err := scratch.Apply(o); err != nil {
-			return err
+			// Apply's sentence begins with the object, which in this namespace is nobody's.
+			return cnierr.Wrap(cnierr.KernelRefused, errors.Unwrap(err), "try %s", what)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,10 +115,14 @@ func TestVLANsRefused(t *testing.T) {
 		t.Parallel()
 		on(t, func(m *machine) {
 			before := m.snapshot()
-			m.refused(m.kernel.ProbeBridge("br0", true), cnierr.FeatureMissing)
+			err := m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true})
+			m.refused(err, cnierr.FeatureMissing)
+			if !strings.HasPrefix(err.Error(), "try bridges: vlan: ") {
+				m.Errorf("%v: want it to begin with what was tried, no interface of the host", err)
+			}
 			m.unchanged(before, "after the probe")
 			m.apply(bridge)
-			m.refused(m.kernel.ProbeBridge("br0", true), cnierr.FeatureMissing)
+			m.refused(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}), cnierr.FeatureMissing)
 		})
 	})
 }
@@ -212,12 +217,12 @@ func TestVLANs(t *testing.T) {
 		t.Parallel()
 		on(t, func(m *machine) {
 			before := m.snapshot()
-			m.must(m.kernel.ProbeBridge("br0", true))
+			m.must(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}))
 			m.unchanged(before, "after the probe")
 			m.apply(bridge)
-			m.must(m.kernel.ProbeBridge("br0", true))
+			m.must(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}))
 			m.apply(vlanBridge)
-			m.must(m.kernel.ProbeBridge("br0", true))
+			m.must(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}))
 		})
 	})
 	t.Run("packets", func(t *testing.T) {

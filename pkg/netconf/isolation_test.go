@@ -36,18 +36,24 @@ func TestIsolation(t *testing.T) {
 func TestBadIsolation(t *testing.T) {
 	runBad(t, []badCase{
 		{
-			"policy", Request{}, veth(`"ingressPolicy": "closed"`), 2,
+			"policy",
+			Request{},
+			veth(`"ingressPolicy": "closed"`), 2,
 			`ingressPolicy: "closed" is not valid: want "open", "same-network" (or "same-bridge", which means the same) or "isolated"`,
 		},
 		{"policy of another type", Request{}, veth(`"ingressPolicy": true`), 6, `ingressPolicy: true is not valid: want a string`},
 		{"antiSpoof of another type", Request{}, veth(`"antiSpoof": "yes"`), 6, `antiSpoof: "yes" is not valid: want true or false`},
 		{"forwardAccept of another type", Request{}, veth(`"forwardAccept": 1`), 6, `forwardAccept: 1 is not valid: want true or false`},
 		{
-			"antiSpoof without addresses", Request{}, bridged(`"antiSpoof": true`), 7,
+			"antiSpoof without addresses",
+			Request{},
+			bridged(`"antiSpoof": true`), 7,
 			"antiSpoof: contradicts a network without ipam: no address to hold containers to; want macspoofchk, which holds them to their MAC",
 		},
 		{
-			"antiSpoof with tagged VLANs", Request{}, pooled(`"bridge": "br0"`, `"antiSpoof": true`, `"vlanTrunk": [{"id": 7}]`), 7,
+			"antiSpoof with tagged VLANs",
+			Request{},
+			pooled(`"bridge": "br0"`, `"antiSpoof": true`, `"vlanTrunk": [{"id": 7}]`), 7,
 			"antiSpoof: contradicts vlanTrunk: the addresses that containers have in tagged VLANs are their own affair; " +
 				"want macspoofchk, which holds them to their MAC",
 		},

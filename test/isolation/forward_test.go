@@ -167,8 +167,11 @@ func TestFirewallsThatMatter(t *testing.T) {
 		{"frames, and a routed network", bridges, false, nil, ""},
 		{"frames", bridges, false, behind, "bridge mine forward"},
 		{"frames, and nothing to open", bridges, false, object{"bridge": "br0", "forwardAccept": true}, "rules of that family do not know the bridge"},
-		{"firewalld", `table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; reject; } }`, false,
-			object{"forwardAccept": true}, "zone trusted"},
+		{
+			"firewalld", `table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; reject; } }`, false,
+			object{"forwardAccept": true},
+			"zone trusted",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

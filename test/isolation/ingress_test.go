@@ -220,8 +220,10 @@ func TestFailedADDLeavesNothing(t *testing.T) {
 			}
 			return netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: netlink.NewIPNet(world4.AsSlice())})
 		}))
-		conf["ipam"] = object{"type": "veth", "ranges": [][]object{{{"subnet": "10.88.0.0/24"}}},
-			"routes": []object{{"dst": world4.String() + "/32"}}}
+		conf["ipam"] = object{
+			"type": "veth", "ranges": [][]object{{{"subnet": "10.88.0.0/24"}}},
+			"routes": []object{{"dst": world4.String() + "/32"}},
+		}
 		before := m.Snapshot()
 		if err := p.add(); err == nil {
 			t.Fatal("the ADD succeeds")

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -150,6 +151,14 @@ func TestStatus(t *testing.T) {
 			return nil
 		}, 0, nil},
 		{"a bridge that is another interface", with(bridged, `{"bridge": "lo"}`), nil, 50, []string{"bridge", `"lo"`}},
+		{"a bridge whose MTU is too small", with(bridged, `{"mtu": 9000}`), func(h *host) error {
+			h.add(with(bridged, `{"mtu": 1400}`), h.Container())
+			return nil
+		}, 50, []string{"mtu: 9000", "1400", `"br0"`}},
+		{
+			"no resolv.conf", with(bridged, `{"ipam": {"resolvConf": "/no/such/file"}}`), nil, 50,
+			[]string{"ipam.resolvConf", `"/no/such/file"`},
+		},
 		{"an exhausted pool", with(routed, pool), func(h *host) error {
 			h.add(with(routed, pool), h.Container())
 			return nil
@@ -178,6 +187,10 @@ func TestStatus(t *testing.T) {
 		},
 		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
 		{"loose reverse path filter, but a bridge", bridged, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
+		{
+			"loose reverse path filter, but no IPv4", with(routed, `{"ipam": {"ranges": [[{"subnet": "2001:db8:88::/64"}]]}}`),
+			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil,
+		},
 		{"strict reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "1"), 0, nil},
 		{"strict reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
 			set("net/ipv4/conf/all/rp_filter", "1"), 50, []string{"rp_filter", "1", "antiSpoof"}},
@@ -203,6 +216,49 @@ func TestStatus(t *testing.T) {
 					t.Errorf("want a healthy STATUS to print nothing: %s", o)
 				}
 			})
+		})
+	}
+}
+
+// What an ADD could not set, STATUS tells before: /proc/sys may be mounted read-only, and a kernel may have no IPv6.
+func TestStatusOfSettings(t *testing.T) {
+	t.Parallel()
+	readOnly := func() error {
+		return errors.Join(
+			unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""),
+			unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
+		)
+	}
+	noIPv6 := func() error { return unix.Mount("none", "/proc/sys/net/ipv6", "tmpfs", 0, "") }
+	ipv4 := with(bridged, `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}]]}}`)
+	for _, tt := range []struct {
+		name, verb, config string
+		step               func() error
+		code               uint // 0: healthy
+		words              []string
+	}{
+		{"read-only", "STATUS", routed, readOnly, 50, []string{"host sysctl net/ipv4/ip_forward: cannot be written: read-only file system"}},
+		{"read-only, and no addresses", "STATUS", with(layer2, `{"bridge": "br1"}`), readOnly, 0, nil},
+		{"no IPv6", "STATUS", bridged, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
+		{"no IPv6, and IPv4 alone", "STATUS", ipv4, noIPv6, 0, nil},
+		{"no IPv6, an ADD", "ADD", bridged, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
+		{"no IPv6, and an ADD of IPv4 alone", "ADD", ipv4, noIPv6, 0, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			if err := h.Do(func() error {
+				return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br1"}})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			cmd := h.command(tt.verb, tt.config, h.Container())
+			o := h.finish(cmd, apart(func() error { return h.Do(tt.step) }, func() error { return h.Start(cmd) }))
+			if tt.code != 0 {
+				o.refused(tt.code, tt.words...)
+			} else {
+				o.succeeds()
+			}
 		})
 	}
 }
