@@ -44,6 +44,7 @@ type rawConfig struct {
 
 	rawTuning
 	rawRouting
+	rawAnnotations
 }
 
 type rawTrunk struct {
@@ -63,6 +64,8 @@ type rawRuntime struct {
 	MAC      string          `json:"mac"`
 	IPs      json.RawMessage `json:"ips"`
 	IPRanges json.RawMessage `json:"ipRanges"`
+
+	Annotations map[string]json.RawMessage `json:"io.kubernetes.cri.pod-annotations"`
 }
 
 type rawAttachment struct {
