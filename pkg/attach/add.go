@@ -61,6 +61,9 @@ func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error
 	if a.cfg.IPAM.Builtin() {
 		addrs.DNS = dns
 	}
+	if err := plan.Answerable(a.cfg, addrs); err != nil {
+		return nil, err
+	}
 	p := plan.Build(a.cfg, addrs)
 	for _, part := range [][]plan.Object{p.Common, p.Guards, p.Inside, p.Outside} {
 		if err := a.apply(part...); err != nil {

@@ -24,7 +24,7 @@ func Check(ctx context.Context, cfg *netconf.Config) error {
 	if err := m.node.Enter(cfg.Attachment.Netns); err != nil {
 		return err
 	}
-	p, err := rebuild(cfg)
+	p, err := rebuild(m.framed(cfg))
 	if err != nil {
 		return err
 	}

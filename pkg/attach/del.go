@@ -20,7 +20,8 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 		return err
 	}
 	defer m.close()
-	failed := []error{m.unrule(cfg), m.node.Detach(plan.Owner(cfg)), m.unmask(cfg)}
+	owner := plan.Owner(cfg)
+	failed := []error{m.withdraw(owner, plan.ClaimedPorts(cfg)), m.unrule(cfg), m.node.Detach(owner), m.unmask(cfg)}
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
 	}

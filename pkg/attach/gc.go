@@ -30,7 +30,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: every attachment that exists is kept")
 	}
 	kept, err := m.collect(cfg, there)
-	failed := []error{err}
+	failed := []error{err, m.collectPorts(cfg.Network)}
 	if kept == 0 {
 		failed = append(failed, m.node.Retire(cfg.Network), m.retireMasquerade(cfg.Network))
 	}

@@ -19,7 +19,7 @@ func (m *machine) sized(cfg *netconf.Config) *netconf.Config {
 	}
 	bridge := 0
 	if cfg.Mode == netconf.Bridged {
-		bridge = m.node.BridgeMTU(cfg.Bridge.Name)
+		bridge = m.node.HostMTU(cfg.Bridge.Name)
 	}
 	return cfg.Sized(m.node.WorldMTU(), bridge)
 }

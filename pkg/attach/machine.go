@@ -80,6 +80,9 @@ func (m *machine) applyOne(o plan.Object) (bool, error) {
 		created, err := m.firewall.Apply(masq)
 		return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
 	}
+	if ports, ok := o.(plan.HostPorts); ok {
+		return m.publish(ports)
+	}
 	return m.node.Apply(o)
 }
 
@@ -93,9 +96,11 @@ func (m *machine) undo(network string) error {
 	var failed []error
 	var shared []plan.Object
 	for i := len(made) - 1; i >= 0; i-- {
-		switch made[i].(type) {
+		switch o := made[i].(type) {
 		case plan.Pair, plan.Rule: // the attachment's own
 			failed = append(failed, m.node.Undo(made[i]))
+		case plan.HostPorts:
+			failed = append(failed, m.withdraw(o.Owner, o.Ports))
 		default:
 			if outlives(made[i]) {
 				shared = append(shared, made[i])
@@ -156,6 +161,14 @@ func (m *machine) observe(objects []plan.Object) ([]plan.Object, error) {
 			}
 			masq.State = cmp.Or(reason, "ok")
 			seen = append(seen, masq)
+			continue
+		}
+		if ports, ok := o.(plan.HostPorts); ok {
+			got, err := m.firewall.ObserveHostPorts(ports, m.node.Tenant)
+			if err != nil {
+				return nil, err
+			}
+			seen = append(seen, got)
 			continue
 		}
 		got, err := m.node.Observe(o)

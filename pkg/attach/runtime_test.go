@@ -136,7 +136,7 @@ func settle(all ...*node.Namespace) {
 // ip runs ip(8) inside a namespace.
 func ip(t *testing.T, ns *node.Namespace, args ...string) {
 	t.Helper()
-	cmd := exec.Command("ip", args...)
+	cmd := exec.Command(node.Program(t, "ip"), args...)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := ns.Run(cmd); err != nil {

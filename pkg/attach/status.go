@@ -54,6 +54,16 @@ func featuresPresent(cfg *netconf.Config, m *machine) error {
 			return err
 		}
 	}
+	if cfg.HostPorts.Capable {
+		if err := m.firewall.ProbeHostPorts(); err != nil {
+			return err
+		}
+	}
+	if cfg.Bandwidth != (netconf.Bandwidth{}) {
+		if err := m.node.ProbeBandwidth(cfg.Bandwidth.Egress.Rate != 0); err != nil {
+			return err
+		}
+	}
 	if cfg.Mode == netconf.Bridged {
 		return m.node.ProbeBridge(cfg.Bridge.Name, cfg.Bridge.VLANAware())
 	}

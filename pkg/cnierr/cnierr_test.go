@@ -24,7 +24,8 @@ func TestOf(t *testing.T) {
 		{"details of a bare error", foreign, *foreign},
 		{
 			"details of a wrapped error are in its message",
-			Wrap(DelegateFailed, foreign, "ADD"), types.Error{Code: 11, Msg: "ADD: busy; try in 5 s"},
+			Wrap(DelegateFailed, foreign, "ADD"),
+			types.Error{Code: 11, Msg: "ADD: busy; try in 5 s"},
 		},
 		{
 			"the code closest to the cause",
@@ -33,12 +34,14 @@ func TestOf(t *testing.T) {
 		},
 		{
 			"a code behind fmt.Errorf",
-			Wrap(CleanupFailed, fmt.Errorf("x: %w", New(Conflict, "y")), "GC"), types.Error{Code: 107, Msg: "GC: x: y"},
+			Wrap(CleanupFailed, fmt.Errorf("x: %w", New(Conflict, "y")), "GC"),
+			types.Error{Code: 107, Msg: "GC: x: y"},
 		},
 		{"code 0 is none", nameless, types.Error{Code: 999, Msg: "netplugin failed"}},
 		{
 			"code 0 is none when wrapped",
-			Wrap(DelegateFailed, nameless, "ADD"), types.Error{Code: 108, Msg: "ADD: netplugin failed"},
+			Wrap(DelegateFailed, nameless, "ADD"),
+			types.Error{Code: 108, Msg: "ADD: netplugin failed"},
 		},
 		{
 			"the first of joined errors, wrapped before bare",
@@ -52,7 +55,8 @@ func TestOf(t *testing.T) {
 		},
 		{
 			"a joined error without a code",
-			errors.Join(plain, New(Conflict, "other")), types.Error{Code: 107, Msg: "EPERM; other"},
+			errors.Join(plain, New(Conflict, "other")),
+			types.Error{Code: 107, Msg: "EPERM; other"},
 		},
 	}
 	for _, tt := range tests {

@@ -99,6 +99,10 @@ func (s *state) decodeSet(m netlink.Message) error {
 			set.keyType = ad.Uint32()
 		case unix.NFTA_SET_KEY_LEN:
 			set.keyLen = ad.Uint32()
+		case unix.NFTA_SET_DATA_TYPE:
+			set.dataType = ad.Uint32()
+		case unix.NFTA_SET_DATA_LEN:
+			set.dataLen = ad.Uint32()
 		}
 	})
 }
@@ -113,6 +117,8 @@ func (s *state) decodeChain(m netlink.Message) error {
 			c.kind = ad.String()
 		case unix.NFTA_CHAIN_POLICY:
 			c.policy = ad.Uint32()
+		case unix.NFTA_CHAIN_USE:
+			c.uses = ad.Uint32()
 		case unix.NFTA_CHAIN_HOOK:
 			nested(ad, func(ad *netlink.AttributeDecoder) {
 				switch ad.Type() {
@@ -126,16 +132,18 @@ func (s *state) decodeChain(m netlink.Message) error {
 	})
 }
 
-func decodeRule(m netlink.Message) (rule []expression, err error) {
+func decodeRule(m netlink.Message) (chain string, exprs []expression, err error) {
 	err = attributes(m, func(ad *netlink.AttributeDecoder) {
-		if ad.Type() != unix.NFTA_RULE_EXPRESSIONS {
-			return
+		switch ad.Type() {
+		case unix.NFTA_RULE_CHAIN:
+			chain = ad.String()
+		case unix.NFTA_RULE_EXPRESSIONS:
+			nested(ad, func(ad *netlink.AttributeDecoder) {
+				exprs = append(exprs, decodeExpression(ad))
+			})
 		}
-		nested(ad, func(ad *netlink.AttributeDecoder) {
-			rule = append(rule, decodeExpression(ad))
-		})
 	})
-	return rule, err
+	return chain, exprs, err
 }
 
 func decodeExpression(ad *netlink.AttributeDecoder) (e expression) {
@@ -158,7 +166,7 @@ func sameExpressions(want []expr.Any, have []expression) bool {
 	}
 	for i, w := range want {
 		kind := reflect.TypeOf(w).Elem()
-		if have[i].name != strings.ToLower(kind.Name()) {
+		if have[i].name != kernelName(kind.Name()) {
 			return false
 		}
 		h, ok := reflect.New(kind).Interface().(expr.Any)
@@ -167,6 +175,14 @@ func sameExpressions(want []expr.Any, have []expression) bool {
 		}
 	}
 	return true
+}
+
+// kernelName is what the kernel calls an expression that the library has under another name.
+func kernelName(kind string) string {
+	if kind == "Verdict" {
+		return "immediate" // into the register of verdicts
+	}
+	return strings.ToLower(kind)
 }
 
 // decodeElements reads one message of a set's elements.

@@ -7,9 +7,20 @@
 // The table is inet, so one chain serves both address families. Its chains do not grow: a packet passes one rule per
 // address family whatever the number of networks and containers. What there is per network is an element of an
 // interval set, found in O(log n), and the element's comment names the owner, so that `nft list table inet veth`
-// answers "whose is this?" and cleaning up is a set difference. Nothing is kept per container.
+// answers "whose is this?" and cleaning up is a set difference. For masquerading nothing is kept per container.
 //
-// The table is described once, in skeleton; look reads what the kernel has of it, state.defects tells the difference
+// # Ports of the host
+//
+// A port is an element of a map, found in O(1) by protocol and port, or by address, protocol and port. It leads to a
+// container and names the container's host end in its comment; where that interface is gone, nobody has the port. What
+// one attachment has is counted in one more element, whose key is the host end: DEL finds out with one look that a
+// container has no ports, and with a second that it has found all it has. Nothing is ever looked for in a list but by a
+// DEL that was not told the ports, by GC, and by who wants a port on every address that others have on single ones.
+//
+// A connection that comes by a port is marked while the kernel takes it from one chain to the next, so that the source
+// is replaced for it and for no other that somebody translated: not for the Services of Kubernetes.
+//
+// The table is described once, in parts; look reads what the kernel has of one, state.defects tells the difference
 // and state.repair makes the messages that remove it. The table is the plugin's own: a rule that someone else puts into
 // one of its chains is reported by Missing and removed by the next Apply. Rules of your own belong into a table of your
 // own.

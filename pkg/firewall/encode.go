@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
@@ -26,6 +27,7 @@ const (
 	needsTables     = "nf_tables (CONFIG_NF_TABLES)"
 	needsInet       = "nf_tables for inet tables (CONFIG_NF_TABLES_INET)"
 	needsNAT        = "nft_chain_nat (CONFIG_NFT_NAT)"
+	needsFib        = "nft_fib (CONFIG_NFT_FIB_INET)"
 	needsMasquerade = "nft_masq (CONFIG_NFT_MASQ)"
 )
 
@@ -80,12 +82,22 @@ func addSet(s set, id uint32) message {
 	return change("add set "+s.name, unix.NFT_MSG_NEWSET, flags, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_SET_TABLE, tableName)
 		ae.String(unix.NFTA_SET_NAME, s.name)
-		ae.Uint32(unix.NFTA_SET_FLAGS, unix.NFT_SET_INTERVAL)
+		ae.Uint32(unix.NFTA_SET_FLAGS, s.allFlags())
 		ae.Uint32(unix.NFTA_SET_KEY_TYPE, s.key.GetNFTMagic())
 		ae.Uint32(unix.NFTA_SET_KEY_LEN, s.key.Bytes)
 		ae.Uint32(unix.NFTA_SET_ID, id)
-		// For nft, which otherwise lists the keys in the wrong byte order: they are big-endian.
-		ae.Bytes(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2))
+		// For nft, which otherwise lists keys and data in the wrong byte order. A name alone counts as a number of the host's.
+		const host, network = 1, 2 // enum byteorder of nft
+		order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, network)
+		if s.key.Name == nftables.TypeIFName.Name {
+			order = userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, host)
+		}
+		if s.isMap() {
+			ae.Uint32(unix.NFTA_SET_DATA_TYPE, s.dataType())
+			ae.Uint32(unix.NFTA_SET_DATA_LEN, s.data.Bytes)
+			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, network)
+		}
+		ae.Bytes(unix.NFTA_SET_USERDATA, order)
 	})
 }
 
@@ -101,6 +113,9 @@ func addChain(c chain) message {
 	m := change("add chain "+c.name, unix.NFT_MSG_NEWCHAIN, flags, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_CHAIN_TABLE, tableName)
 		ae.String(unix.NFTA_CHAIN_NAME, c.name)
+		if !c.isBase() {
+			return
+		}
 		ae.Nested(unix.NFTA_CHAIN_HOOK, func(ae *netlink.AttributeEncoder) error {
 			ae.Uint32(unix.NFTA_HOOK_HOOKNUM, c.hook)
 			ae.Int32(unix.NFTA_HOOK_PRIORITY, c.priority)
@@ -131,7 +146,7 @@ func flushChain(c chain) message {
 }
 
 func addRule(c chain, r rule) message {
-	what := fmt.Sprintf("add the rule for %s to chain %s", r.family.name, c.name)
+	what := fmt.Sprintf("add the rule for %s to chain %s", r.what, c.name)
 	m := change(what, unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_RULE_TABLE, tableName)
 		ae.String(unix.NFTA_RULE_CHAIN, c.name)
@@ -142,7 +157,7 @@ func addRule(c chain, r rule) message {
 			return nil
 		})
 	})
-	m.needs = needsMasquerade
+	m.needs = r.needs
 	return m
 }
 

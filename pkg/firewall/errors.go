@@ -26,7 +26,7 @@ func explain(m message, err error) error {
 			tableName, m.what)
 	case m.needs != "" && m.unknown(err):
 		return cnierr.Wrap(cnierr.FeatureMissing, err,
-			"nftables table inet %s: this kernel cannot %s: ipMasq needs %s", tableName, m.what, m.needs)
+			"nftables table inet %s: this kernel cannot %s: it lacks %s", tableName, m.what, m.needs)
 	}
 	return cnierr.Wrap(cnierr.KernelRefused, err, "nftables table inet %s: cannot %s", tableName, m.what)
 }

@@ -25,8 +25,10 @@ func (f *Firewall) Close() { f.conn.close() }
 // Probe reports whether the kernel can do what Apply asks of it, by rehearsing whatever of the table is missing: the
 // kernel reads all the messages and throws them away (from Linux 5.12 it validates them too, as for nft --check).
 // It fails with FeatureMissing, naming the kernel option, or with KernelRefused.
-func (f *Firewall) Probe() error {
-	return f.transact(nil, f.conn.rehearse, func(s *state) ([]message, error) {
+func (f *Firewall) Probe() error { return f.probe(masquerading) }
+
+func (f *Firewall) probe(p part) error {
+	return f.transact(query{part: p}, f.conn.rehearse, func(s *state) ([]message, error) {
 		if len(s.defects()) == 0 {
 			return nil, nil
 		}
@@ -34,10 +36,10 @@ func (f *Firewall) Probe() error {
 	})
 }
 
-// observe looks at the table and at the elements of the named sets.
-func (f *Firewall) observe(sets ...string) (s *state, err error) {
+// observe looks at a part of the table.
+func (f *Firewall) observe(q query) (s *state, err error) {
 	err = retry(func() error {
-		s, err = f.conn.look(sets)
+		s, err = f.conn.look(q)
 		return err
 	})
 	return s, err
@@ -45,9 +47,9 @@ func (f *Firewall) observe(sets ...string) (s *state, err error) {
 
 // transact observes and lets decide say what to change, then sends that for the generation that was observed. When
 // anyone has changed the ruleset meanwhile it starts over, so decide may run several times. No messages, no change.
-func (f *Firewall) transact(sets []string, send sender, decide func(*state) ([]message, error)) error {
+func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message, error)) error {
 	return retry(func() error {
-		s, err := f.conn.look(sets)
+		s, err := f.conn.look(q)
 		if err != nil {
 			return err
 		}

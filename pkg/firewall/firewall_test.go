@@ -146,7 +146,7 @@ func TestApplyAgainOnlyLooks(t *testing.T) {
 
 func generation(t *testing.T, f *Firewall) uint32 {
 	t.Helper()
-	s, err := f.observe()
+	s, err := f.observe(query{})
 	must(t, err)
 	return s.generation
 }
@@ -356,9 +356,9 @@ func handle(f *family) string {
 func TestSameExpressions(t *testing.T) {
 	want := masquerade(ipv4)
 	listed := func() []expression {
-		m := addRule(skeleton.chains[0], rule{family: ipv4, exprs: want})
+		m := addRule(masquerading.chains[0], rule{family: ipv4, exprs: want})
 		must(t, m.err)
-		list, err := decodeRule(m.Message)
+		_, list, err := decodeRule(m.Message)
 		must(t, err)
 		return list
 	}
@@ -417,7 +417,7 @@ func dropCapabilities(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
-	nat, masq := skeleton.chains[0], skeleton.chains[0].rules[0]
+	nat, masq := masquerading.chains[0], masquerading.chains[0].rules[0]
 	for _, c := range []struct {
 		name string
 		m    message
@@ -426,7 +426,9 @@ func TestExplain(t *testing.T) {
 		text string
 	}{
 		{
-			"no nfnetlink", message{what: "open a netlink socket", needs: needsNetlink}, unix.EPROTONOSUPPORT,
+			"no nfnetlink",
+			message{what: "open a netlink socket", needs: needsNetlink},
+			unix.EPROTONOSUPPORT,
 			cnierr.FeatureMissing, "CONFIG_NETFILTER_NETLINK",
 		},
 		{"no nf_tables", getGeneration(), unix.EINVAL, cnierr.FeatureMissing, "CONFIG_NF_TABLES)"},

@@ -5,18 +5,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// look reads the table: one round trip for the generation and for each object of the skeleton by its name, so that it
-// costs the same however many tables others have; one for the rules of each chain; one for the elements of each set
+// query says what to look at.
+type query struct {
+	part
+	spans []string // the interval sets of the part whose elements are wanted too
+	// brief takes the sets for granted, and a chain with as many rules as it should have for whole. It is for those who
+	// then send changes, which fail if a set is not there, and look again.
+	brief bool
+}
+
+// look reads a part of the table: one round trip for the generation and for each object of the part by its name, so that
+// it costs the same however many tables others have; one for the rules of the table; one for the elements of each set
 // that is named.
 //
 // The generation is read first. What is read after it may be newer, but then nothing gets committed for it.
-func (c *conn) look(sets []string) (*state, error) {
+func (c *conn) look(q query) (*state, error) {
 	requests := []message{getGeneration(), getTable()}
-	for _, s := range skeleton.sets {
-		requests = append(requests, getSet(s))
+	for _, s := range q.sets {
+		if !q.brief {
+			requests = append(requests, getSet(s.name))
+		}
 	}
-	for _, ch := range skeleton.chains {
-		requests = append(requests, getChain(ch))
+	for _, ch := range q.chains {
+		requests = append(requests, getChain(ch.name))
 	}
 	answers, err := c.ask(requests)
 	if err != nil {
@@ -26,12 +37,11 @@ func (c *conn) look(sets []string) (*state, error) {
 	if err != nil {
 		return nil, explain(requests[0], err)
 	}
-	for name, have := range s.chains {
-		if have.rules, err = c.rules(name); err != nil {
-			return nil, err
-		}
+	s.part, s.brief = q.part, q.brief
+	if err := c.rules(s); err != nil {
+		return nil, err
 	}
-	for _, name := range sets {
+	for _, name := range q.spans {
 		if have := s.sets[name]; have != nil {
 			if have.spans, err = c.spans(name); err != nil {
 				return nil, err
@@ -41,22 +51,43 @@ func (c *conn) look(sets []string) (*state, error) {
 	return s, nil
 }
 
-func (c *conn) rules(chain string) ([][]expression, error) {
-	request := get("list chain "+chain, unix.NFT_MSG_GETRULE, netlink.Dump, func(ae *netlink.AttributeEncoder) {
+// rules lists the rules of the part's chains: of all in one list or, in brief, of those that cannot be counted.
+func (c *conn) rules(s *state) error {
+	if !s.brief && len(s.chains) > 0 {
+		return c.rulesOf("", s)
+	}
+	for _, want := range s.part.chains {
+		if s.chains[want.name] != nil && want.jumps == anyNumber {
+			if err := c.rulesOf(want.name, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rulesOf lists the rules of a chain, or with "" those of the whole table, and gives each to its chain.
+func (c *conn) rulesOf(chain string, s *state) error {
+	request := get("list the rules", unix.NFT_MSG_GETRULE, netlink.Dump, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_RULE_TABLE, tableName)
-		ae.String(unix.NFTA_RULE_CHAIN, chain)
+		if chain != "" {
+			ae.String(unix.NFTA_RULE_CHAIN, chain)
+		}
 	})
 	list, err := c.dump(request)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	rules := make([][]expression, len(list))
-	for i, m := range list {
-		if rules[i], err = decodeRule(m); err != nil {
-			return nil, explain(request, err)
+	for _, m := range list {
+		name, exprs, err := decodeRule(m)
+		if err != nil {
+			return explain(request, err)
+		}
+		if have := s.chains[name]; have != nil {
+			have.rules = append(have.rules, exprs)
 		}
 	}
-	return rules, nil
+	return nil
 }
 
 func (c *conn) spans(set string) ([]span, error) {
@@ -96,16 +127,16 @@ func getTable() message {
 	})
 }
 
-func getSet(s set) message {
-	return get("read set "+s.name, unix.NFT_MSG_GETSET, 0, func(ae *netlink.AttributeEncoder) {
+func getSet(name string) message {
+	return get("read set "+name, unix.NFT_MSG_GETSET, 0, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_SET_TABLE, tableName)
-		ae.String(unix.NFTA_SET_NAME, s.name)
+		ae.String(unix.NFTA_SET_NAME, name)
 	})
 }
 
-func getChain(c chain) message {
-	return get("read chain "+c.name, unix.NFT_MSG_GETCHAIN, 0, func(ae *netlink.AttributeEncoder) {
+func getChain(name string) message {
+	return get("read chain "+name, unix.NFT_MSG_GETCHAIN, 0, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_CHAIN_TABLE, tableName)
-		ae.String(unix.NFTA_CHAIN_NAME, c.name)
+		ae.String(unix.NFTA_CHAIN_NAME, name)
 	})
 }

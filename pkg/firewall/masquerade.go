@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,24 @@ func familyOf(p netip.Prefix) *family {
 	return ipv6
 }
 
+// masquerading is the part of the table that gives packets the host's address.
+var masquerading = part{
+	sets: []set{
+		{name: ipv4.set, key: nftables.TypeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
+		{name: ipv6.set, key: nftables.TypeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
+	},
+	chains: []chain{{
+		name:     "postrouting",
+		kind:     "nat",
+		hook:     unix.NF_INET_POST_ROUTING,
+		priority: 100, // NF_IP_PRI_NAT_SRC, "srcnat"
+		rules: []rule{
+			{what: "IPv4", family: ipv4, exprs: masquerade(ipv4), needs: needsMasquerade},
+			{what: "IPv6", family: ipv6, exprs: masquerade(ipv6), needs: needsMasquerade},
+		},
+	}},
+}
+
 // masquerade is the rule of one family: what comes from a subnet of the set, goes to none of them and is not for the
 // local network gets the address of the interface it leaves through. The source is looked up first: on a packet that
 // is not a pod's the rule ends there.
@@ -53,7 +72,7 @@ func masquerade(f *family) []expr.Any {
 		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set, Invert: true},
 	}
 	for _, p := range f.local {
-		e = append(e, outside(f, p)...)
+		e = append(e, inPrefix(expr.CmpOpNeq, f.dst, p)...)
 	}
 	return append(e, &expr.Masq{})
 }
@@ -68,19 +87,25 @@ func address(offset, size uint32) expr.Any {
 	}
 }
 
-// outside matches packets whose destination is not in a prefix.
-func outside(f *family, p netip.Prefix) []expr.Any {
-	e := []expr.Any{address(f.dst, f.size)}
-	if !p.IsSingleIP() {
-		e = append(e, &expr.Bitwise{
-			SourceRegister: unix.NFT_REG_1,
-			DestRegister:   unix.NFT_REG_1,
-			Len:            f.size,
-			Mask:           mask(p),
-			Xor:            make([]byte, f.size),
-		})
+// inPrefix compares the address at an offset of the IP header with a prefix, by its first bytes where those are all of
+// it, as nft does: what nft has saved and loaded is then still the same.
+func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
+	const bits = 8
+	size, addr := uint32(p.Addr().BitLen()/bits), p.Masked().Addr().AsSlice() //nolint:gosec // 4 or 16
+	if p.Bits() == 0 {
+		return nil
 	}
-	return append(e, &expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: p.Masked().Addr().AsSlice()})
+	if p.Bits()%bits == 0 {
+		size = uint32(p.Bits() / bits) //nolint:gosec // at most 16
+		return []expr.Any{address(offset, size), &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: addr[:size]}}
+	}
+	return []expr.Any{
+		address(offset, size),
+		&expr.Bitwise{
+			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: size, Mask: mask(p), Xor: make([]byte, size),
+		},
+		&expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: addr},
+	}
 }
 
 // Apply makes the kernel masquerade the packets of a subnet: whatever is missing, the subnet's element, a rule or the
@@ -88,7 +113,7 @@ func outside(f *family, p netip.Prefix) []expr.Any {
 // call added the subnet. A subnet that contains or cuts one of another network is refused with Conflict.
 func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
-	err = f.transact([]string{fam.set}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.transact(query{part: masquerading, spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
 		if len(s.defects()) > 0 {
@@ -117,7 +142,7 @@ func (f *Firewall) Observe(m plan.Masquerade) (bool, error) {
 // returns "" when it does.
 func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, "")
-	s, err := f.observe(fam.set)
+	s, err := f.observe(query{part: masquerading, spans: []string{fam.set}})
 	if err != nil {
 		return "", err
 	}
@@ -133,13 +158,13 @@ func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 }
 
 // Undo removes a subnet that its network owns. It is no error when it is not there, or is another network's. With the
-// last subnet the table goes, unless it holds objects that this version does not know.
+// last subnet what served them goes, and the table if it holds nothing else.
 //
 // Every container of a network counts on its subnet, so Undo is for when the network has gone from the node or has
 // changed its subnet, not for a DEL.
 func (f *Firewall) Undo(m plan.Masquerade) error {
 	fam, gone := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
-	return f.transact(subnetSets, f.conn.commit, func(s *state) ([]message, error) {
+	return f.transact(query{part: masquerading, spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
 		found, others := false, 0
 		for _, name := range subnetSets {
 			for _, have := range s.spans(name) {
@@ -151,8 +176,8 @@ func (f *Firewall) Undo(m plan.Masquerade) error {
 			}
 		}
 		switch {
-		case s.table != nil && others == 0 && s.ours():
-			return []message{deleteTable()}, nil
+		case s.table != nil && others == 0:
+			return s.remove(), nil
 		case found:
 			return []message{deleteElements(fam.set, []span{gone})}, nil
 		}
@@ -162,7 +187,7 @@ func (f *Firewall) Undo(m plan.Masquerade) error {
 
 // List returns the subnets that a network owns, IPv4 first, each family in ascending order.
 func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
-	s, err := f.observe(subnetSets...)
+	s, err := f.observe(query{part: masquerading, spans: subnetSets})
 	if err != nil {
 		return nil, err
 	}

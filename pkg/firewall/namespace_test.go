@@ -67,14 +67,7 @@ func within(t testing.TB, namespace int, do func()) {
 // nft runs the nft program in the thread's namespace. Without the program the test is skipped, in CI it fails.
 func nft(t testing.TB, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("nft")
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Skip(err)
-	}
-	out, err := exec.Command(path, args...).CombinedOutput()
+	out, err := exec.Command(node.Program(t, "nft"), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

@@ -11,46 +11,75 @@ const (
 	tableFamily = unix.NFPROTO_INET // NAT in it needs Linux 5.2
 )
 
-// skeleton is the whole table without the elements of its sets: what is there as soon as anything is.
-var skeleton = table{
-	sets: []set{
-		{name: ipv4.set, key: nftables.TypeIPAddr, family: ipv4},
-		{name: ipv6.set, key: nftables.TypeIP6Addr, family: ipv6},
-	},
-	chains: []chain{{
-		name:     "postrouting",
-		kind:     "nat",
-		hook:     unix.NF_INET_POST_ROUTING,
-		priority: 100, // NF_IP_PRI_NAT_SRC, "srcnat"
-		rules: []rule{
-			{family: ipv4, exprs: masquerade(ipv4)},
-			{family: ipv6, exprs: masquerade(ipv6)},
-		},
-	}},
-}
-
-type table struct {
+// part is what one feature keeps in the table, without the elements of its sets: what is there as soon as any of them
+// is. Parts share no set and no chain, so each comes, is repaired and goes by itself.
+type part struct {
 	sets   []set
-	chains []chain
+	chains []chain // those that others jump to first
 }
 
-// set is a set of intervals.
+// set is a set or, with data, a map.
 type set struct {
 	name   string
 	key    nftables.SetDatatype
-	family *family // whose packets are looked up in it
+	data   nftables.SetDatatype // the zero value: none
+	flags  uint32               // NFT_SET_*, but for NFT_SET_MAP, which follows from data
+	family *family              // whose packets are looked up in it; nil: both
 }
 
-// chain is a base chain with policy accept. It holds its rules and no others.
+func (s set) isMap() bool { return s.data.Name != "" }
+
+func (s set) allFlags() uint32 {
+	if s.isMap() {
+		return s.flags | unix.NFT_SET_MAP
+	}
+	return s.flags
+}
+
+// dataType is the type of a map's data as the kernel knows it: only a verdict means something to it.
+func (s set) dataType() uint32 {
+	if s.data.Name == nftables.TypeVerdict.Name {
+		return unix.NFT_DATA_VERDICT
+	}
+	return s.data.GetNFTMagic()
+}
+
+func (s set) kind() string {
+	if s.isMap() {
+		return "map"
+	}
+	return "set"
+}
+
+// String is how nft would say what it is.
+func (s set) String() string {
+	switch {
+	case s.isMap():
+		return "a map of " + s.key.Name + " to " + s.data.Name
+	case s.flags&unix.NFT_SET_INTERVAL != 0:
+		return "an interval set of " + s.key.Name
+	}
+	return "a set of " + s.key.Name
+}
+
+// chain is a base chain with policy accept or, without a kind, one that rules and elements jump to. It holds its rules
+// and no others.
 type chain struct {
 	name     string
 	kind     string // filter, nat or route
 	hook     uint32
 	priority int32
 	rules    []rule
+	jumps    int // to the chain, from the part's own rules; anyNumber where elements jump to it
 }
 
+const anyNumber = -1
+
+func (c chain) isBase() bool { return c.kind != "" }
+
 type rule struct {
-	family *family // whose packets it is for
+	what   string  // what it is for, for messages
+	family *family // whose packets it is for; nil: both
 	exprs  []expr.Any
+	needs  string // the kernel option it depends on
 }

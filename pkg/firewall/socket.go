@@ -57,8 +57,22 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 		}
 		datagram = append(datagram, b...)
 	}
+	s.makeRoom(len(datagram), len(msgs))
 	err := unix.Sendto(s.fd, datagram, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	return os.NewSyscallError("sendto", err)
+}
+
+// makeRoom grows the buffers where the kernel's defaults (net.core.wmem_default and rmem_default, 208 KiB) do not hold a
+// datagram, or one answer for each of its messages: a container may have ten thousands of ports. What cannot be had is
+// reported by the system call that needs it.
+func (s *socket) makeRoom(size, answers int) {
+	const usual, answer = 128 << 10, 1 << 10 // what an answer takes of the buffer, with the kernel's own overhead
+	if size > usual {
+		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size)
+	}
+	if answers*answer > usual {
+		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, answers*answer)
+	}
 }
 
 // Receive implements netlink.Socket: it returns the messages of one datagram.

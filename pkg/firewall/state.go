@@ -2,8 +2,7 @@ package firewall
 
 import (
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"slices"
 )
 
 // state is what the kernel has of the table.
@@ -12,6 +11,8 @@ type state struct {
 	table      *tableState
 	sets       map[string]*setState
 	chains     map[string]*chainState
+	part       part // that was looked at: sets and chains hold its objects
+	brief      bool // but only in brief
 }
 
 type tableState struct {
@@ -20,10 +21,12 @@ type tableState struct {
 }
 
 type setState struct {
-	flags   uint32
-	keyType uint32
-	keyLen  uint32
-	spans   []span // if they were asked for
+	flags    uint32
+	keyType  uint32
+	keyLen   uint32
+	dataType uint32 // of a map
+	dataLen  uint32
+	spans    []span // if they were asked for
 }
 
 type chainState struct {
@@ -31,16 +34,17 @@ type chainState struct {
 	hook     uint32
 	priority int32
 	policy   uint32 // NF_DROP or NF_ACCEPT
+	uses     uint32 // its rules, and what jumps to it
 	rules    [][]expression
 }
 
-// defect is a way in which the table differs from its skeleton.
+// defect is a way in which the table differs from its part.
 type defect struct {
 	what   string
 	family *family // the one family that suffers; nil: both
 }
 
-// defects compares the table with the skeleton.
+// defects compares the table with the part.
 func (s *state) defects() []defect {
 	if s.table == nil {
 		return []defect{{what: "nftables table inet " + tableName + " is missing"}}
@@ -49,21 +53,25 @@ func (s *state) defects() []defect {
 	if s.table.dormant {
 		d = append(d, defect{what: "nftables table inet " + tableName + " is dormant"})
 	}
-	for _, want := range skeleton.sets {
+	for _, want := range s.part.sets {
 		switch have := s.sets[want.name]; {
+		case s.brief:
 		case have == nil:
-			d = append(d, defect{"nftables set " + want.name + " is missing", want.family})
+			d = append(d, defect{"nftables " + want.kind() + " " + want.name + " is missing", want.family})
 		case !have.is(want):
-			d = append(d, defect{"nftables set " + want.name + " is not an interval set of " + want.key.Name, want.family})
+			d = append(d, defect{"nftables " + want.kind() + " " + want.name + " is not " + want.String(), want.family})
 		}
 	}
-	for _, want := range skeleton.chains {
+	for _, want := range s.part.chains {
 		switch have := s.chains[want.name]; {
 		case have == nil:
 			d = append(d, defect{what: "nftables chain " + want.name + " is missing"})
 		case !have.is(want):
-			d = append(d, defect{what: fmt.Sprintf("nftables chain %s is not of type %s, priority %d, policy accept at its hook",
-				want.name, want.kind, want.priority)})
+			d = append(d, defect{what: "nftables chain " + want.name + " is not " + want.String()})
+		case s.brief && want.jumps != anyNumber:
+			if int(have.uses) != len(want.rules)+want.jumps {
+				d = append(d, defect{what: "nftables chain " + want.name + " has lost rules, or holds others"})
+			}
 		default:
 			d = append(d, have.rulesOff(want)...)
 		}
@@ -71,61 +79,96 @@ func (s *state) defects() []defect {
 	return d
 }
 
-// rulesOff compares the rules of a chain. Its rules exclude each other, so their order does not matter.
+// rulesOff compares the rules of a chain.
 func (c *chainState) rulesOff(want chain) []defect {
 	var d []defect
-	foreign := len(c.rules)
+	last, ordered := -1, true
 	for _, r := range want.rules {
-		if c.holds(r) {
-			foreign--
-		} else {
-			d = append(d, defect{"nftables chain " + want.name + " has lost its rule for " + r.family.name, r.family})
+		at := slices.IndexFunc(c.rules, func(have []expression) bool { return sameExpressions(r.exprs, have) })
+		if at < 0 {
+			d = append(d, defect{"nftables chain " + want.name + " has lost its rule for " + r.what, r.family})
+			continue
 		}
+		ordered, last = ordered && at > last, at
 	}
-	if foreign > 0 {
+	switch {
+	case len(c.rules) > len(want.rules)-len(d):
 		d = append(d, defect{what: "nftables chain " + want.name + " holds a rule that is not the plugin's"})
+	case !ordered:
+		d = append(d, defect{what: "nftables chain " + want.name + " has its rules in another order"})
 	}
 	return d
 }
 
-func (c *chainState) holds(want rule) bool {
-	for _, have := range c.rules {
-		if sameExpressions(want.exprs, have) {
-			return true
-		}
-	}
-	return false
-}
-
 func (c *chainState) is(want chain) bool {
+	if !want.isBase() {
+		return c.kind == ""
+	}
 	return c.kind == want.kind && c.hook == want.hook && c.priority == want.priority && c.policy == acceptPolicy
 }
 
-func (s *setState) is(want set) bool {
-	return s.flags == unix.NFT_SET_INTERVAL && s.keyType == want.key.GetNFTMagic() && s.keyLen == want.key.Bytes
+func (c chain) String() string {
+	if !c.isBase() {
+		return "one to jump to"
+	}
+	return fmt.Sprintf("of type %s, priority %d, policy accept at its hook", c.kind, c.priority)
 }
 
-// spans are the elements of one of the skeleton's sets. A set of that name but of another kind has none that count.
+func (s *setState) is(want set) bool {
+	if want.isMap() && (s.dataType != want.dataType() || (s.dataLen != want.data.Bytes && want.data.Bytes != 0)) {
+		return false
+	}
+	return s.flags == want.allFlags() && s.keyType == want.key.GetNFTMagic() && s.keyLen == want.key.Bytes
+}
+
+// has reports whether a set of the part is there. One of that name but of another kind is not.
+func (s *state) has(name string) bool {
+	if s.brief {
+		return s.table != nil
+	}
+	have := s.sets[name]
+	return have != nil && slices.ContainsFunc(s.part.sets, func(want set) bool { return want.name == name && have.is(want) })
+}
+
+// spans are the elements of one of the part's sets.
 func (s *state) spans(name string) []span {
-	for _, want := range skeleton.sets {
-		if have := s.sets[name]; want.name == name && have != nil && have.is(want) {
-			return have.spans
+	if !s.has(name) {
+		return nil
+	}
+	return s.sets[name].spans
+}
+
+// remove returns the messages that take the part away, whose sets have no elements that count any more, and the table
+// with it unless that holds anything else: another part, or what a newer version put there.
+func (s *state) remove() []message {
+	if int(s.table.objects) == len(s.sets)+len(s.chains) {
+		return []message{deleteTable()}
+	}
+	var msgs []message
+	for _, c := range s.part.chains {
+		if s.chains[c.name] != nil {
+			msgs = append(msgs, flushChain(c)) // its rules hold on to the sets, and to other chains
 		}
 	}
-	return nil
+	for _, x := range s.part.sets {
+		if s.sets[x.name] != nil {
+			msgs = append(msgs, deleteSet(x))
+		}
+	}
+	for _, c := range s.part.chains {
+		if s.chains[c.name] != nil {
+			msgs = append(msgs, deleteChain(c))
+		}
+	}
+	return msgs
 }
 
-// ours reports whether the table holds nothing but the skeleton's objects. A newer version may have more.
-func (s *state) ours() bool {
-	return int(s.table.objects) == len(s.sets)+len(s.chains)
-}
-
-// repair returns the messages that make the table agree with the skeleton. Elements stay, unless their set is of the
+// repair returns the messages that make the table agree with the part. Elements stay, unless their set is of the
 // wrong kind. It may be sent whatever the table's state: what exists stays as it is, and the chains are emptied before
 // their rules are written.
 func (s *state) repair() []message {
 	msgs := []message{addTable()} // wakes a dormant one
-	for _, want := range skeleton.chains {
+	for _, want := range s.part.chains {
 		if have := s.chains[want.name]; have != nil {
 			msgs = append(msgs, flushChain(want)) // its rules hold on to the sets
 			if !have.is(want) {
@@ -133,7 +176,7 @@ func (s *state) repair() []message {
 			}
 		}
 	}
-	for i, want := range skeleton.sets {
+	for i, want := range s.part.sets {
 		have := s.sets[want.name]
 		if have != nil && !have.is(want) {
 			msgs, have = append(msgs, deleteSet(want)), nil
@@ -142,10 +185,12 @@ func (s *state) repair() []message {
 			msgs = append(msgs, addSet(want, uint32(i+1)))
 		}
 	}
-	for _, want := range skeleton.chains {
+	for _, want := range s.part.chains {
 		if have := s.chains[want.name]; have == nil || !have.is(want) {
 			msgs = append(msgs, addChain(want))
 		}
+	}
+	for _, want := range s.part.chains {
 		for _, r := range want.rules {
 			msgs = append(msgs, addRule(want, r))
 		}

@@ -261,19 +261,23 @@ func TestDelegateVerbs(t *testing.T) {
 	}{
 		{
 			"CHECK", Delegate.Check,
-			answer{`{"code": 105, "msg": "x"}`, 1}, 105, cnierr.DelegateFailed,
+			answer{`{"code": 105, "msg": "x"}`, 1},
+			105, cnierr.DelegateFailed,
 		},
 		{
 			"DEL", Delegate.Del,
-			answer{`{"code": 11, "msg": "x"}`, 1}, 11, cnierr.DelegateFailed,
+			answer{`{"code": 11, "msg": "x"}`, 1},
+			11, cnierr.DelegateFailed,
 		},
 		{
 			"GC", Delegate.GC,
-			answer{`x`, 1}, cnierr.DelegateFailed, cnierr.DelegateFailed,
+			answer{`x`, 1},
+			cnierr.DelegateFailed, cnierr.DelegateFailed,
 		},
 		{
 			"STATUS", Delegate.Status,
-			answer{`{"code": 51, "msg": "x"}`, 1}, cnierr.LimitedConnectivity, cnierr.NotAvailable,
+			answer{`{"code": 51, "msg": "x"}`, 1},
+			cnierr.LimitedConnectivity, cnierr.NotAvailable,
 		},
 	}
 	for _, tt := range tests {

@@ -139,35 +139,48 @@ func TestAddressFlags(t *testing.T) {
 		none    []string
 	}{
 		{
-			"IPv4", plan.Address{Prefix: prefix("198.18.0.5/24")},
+			"IPv4",
+			plan.Address{Prefix: prefix("198.18.0.5/24")},
 			[]string{
 				"address 198.18.0.5/24 dev eth0 scope universe\n", "route inet 198.18.0.0/24 dev eth0", "198.18.0.255/32 type 3",
-			}, nil,
+			},
+			nil,
 		},
 		{
-			"IPv4 quiet", plan.Address{Prefix: prefix("198.18.0.5/24"), Quiet: true},
-			[]string{"address 198.18.0.5/24 dev eth0 scope universe noprefixroute\n"}, []string{"route inet 198.18.0.0/24"},
+			"IPv4 quiet",
+			plan.Address{Prefix: prefix("198.18.0.5/24"), Quiet: true},
+			[]string{"address 198.18.0.5/24 dev eth0 scope universe noprefixroute\n"},
+			[]string{"route inet 198.18.0.0/24"},
 		},
 		{
-			"IPv4 /31 has no broadcast address (RFC 3021)", plan.Address{Prefix: prefix("198.18.0.4/31")},
-			[]string{"address 198.18.0.4/31 dev eth0 scope universe\n"}, []string{"198.18.0.5/32 type 3"},
+			"IPv4 /31 has no broadcast address (RFC 3021)",
+			plan.Address{Prefix: prefix("198.18.0.4/31")},
+			[]string{"address 198.18.0.4/31 dev eth0 scope universe\n"},
+			[]string{"198.18.0.5/32 type 3"},
 		},
 		{
-			"IPv4 scope", plan.Address{Prefix: prefix("198.18.0.5/24"), Scope: 253},
-			[]string{"address 198.18.0.5/24 dev eth0 scope link\n"}, nil,
+			"IPv4 scope",
+			plan.Address{Prefix: prefix("198.18.0.5/24"), Scope: 253},
+			[]string{"address 198.18.0.5/24 dev eth0 scope link\n"},
+			nil,
 		},
 		{
-			"IPv6 without detection", plan.Address{Prefix: prefix("2001:db8::5/64")},
-			[]string{"address 2001:db8::5/64 dev eth0 scope universe nodad\n", "route inet6 2001:db8::/64 dev eth0"}, nil,
+			"IPv6 without detection",
+			plan.Address{Prefix: prefix("2001:db8::5/64")},
+			[]string{"address 2001:db8::5/64 dev eth0 scope universe nodad\n", "route inet6 2001:db8::/64 dev eth0"},
+			nil,
 		},
 		{
-			"IPv6 quiet", plan.Address{Prefix: prefix("2001:db8::5/64"), Quiet: true},
+			"IPv6 quiet",
+			plan.Address{Prefix: prefix("2001:db8::5/64"), Quiet: true},
 			[]string{"address 2001:db8::5/64 dev eth0 scope universe noprefixroute nodad\n"},
 			[]string{"route inet6 2001:db8::/64"},
 		},
 		{
-			"IPv6 with detection", plan.Address{Prefix: prefix("2001:db8::5/64"), DAD: true},
-			[]string{"address 2001:db8::5/64 dev eth0 scope universe\n"}, nil,
+			"IPv6 with detection",
+			plan.Address{Prefix: prefix("2001:db8::5/64"), DAD: true},
+			[]string{"address 2001:db8::5/64 dev eth0 scope universe\n"},
+			nil,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -380,7 +393,8 @@ func neighbour(m *machine, c *node.Namespace, address string) {
 		p := port
 		p.Host, p.MAC, p.Alias = second.Host, second.MAC, ""
 		for _, o := range []plan.Object{
-			p, plan.Interface{Name: "eth0", MAC: stranger, Up: true},
+			p,
+			plan.Interface{Name: "eth0", MAC: stranger, Up: true},
 			plan.Address{Place: plan.Container, Link: "eth0", Prefix: prefix("198.18.0.6/24")},
 			plan.Address{Place: plan.Container, Link: "eth0", Prefix: prefix(address)},
 		} {

@@ -22,8 +22,10 @@ func TestBridge(t *testing.T) {
 			breaks: []change{
 				{"gone", by(plan.Host, "br0", netlink.LinkDel), missing},
 				{"down", by(plan.Host, "br0", netlink.LinkSetDown), wants("up", "yes", "")},
-				{"smaller MTU", by(plan.Host, "br0", func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1300) }),
-					wants("mtu", "1450", "1300")},
+				{
+					"smaller MTU", by(plan.Host, "br0", func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1300) }),
+					wants("mtu", "1450", "1300"),
+				},
 				{"larger MTU", by(plan.Host, "br0", func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1500) }), nil},
 				{"promiscuous by choice of others", by(plan.Host, "br0", netlink.SetPromiscOn), nil},
 				{"another kind", func(m *machine) error {

@@ -36,7 +36,9 @@ func dial(space netns.NsHandle) (*side, error) {
 }
 
 func (s *side) close() {
-	s.sockets[unix.NETLINK_ROUTE].Close()
+	for _, socket := range s.sockets {
+		socket.Close()
+	}
 	if s.library != nil {
 		s.library.Close()
 	}

@@ -228,7 +228,7 @@ func TestAttached(t *testing.T) {
 		make      func(m *machine) error
 		ours, any bool
 	}{
-		{"nothing", func(m *machine) error { return foreign("plain") }, false, false},
+		{"nothing", func(*machine) error { return foreign("plain") }, false, false},
 		{"one of the network", func(m *machine) error {
 			m.apply(pairOf(owner))
 			return nil

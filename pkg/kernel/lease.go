@@ -69,10 +69,15 @@ func (n *Node) Holder(network string, a netip.Addr) string {
 	if err != nil {
 		return ""
 	}
-	if owner, ok := lease.ParseOwner(l.Attrs().Alias); ok {
+	return tenant(l.Attrs())
+}
+
+// tenant says in words whose an interface is.
+func tenant(a *netlink.LinkAttrs) string {
+	if owner, ok := lease.ParseOwner(a.Alias); ok {
 		return owner.String()
 	}
-	return "interface " + l.Attrs().Name
+	return "interface " + a.Name
 }
 
 // Free reports whether nobody holds an address.

@@ -39,6 +39,10 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyKnobs(o)
 	case plan.Rule:
 		created, err = n.applyRule(o)
+	case plan.Shaper:
+		created, err = n.applyShaper(o)
+	case plan.Policer:
+		created, err = n.applyPolicer(o)
 	default:
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
@@ -76,6 +80,10 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observeKnobs(o)
 	case plan.Rule:
 		got, err = n.observeRule(o)
+	case plan.Shaper:
+		got, err = n.observeShaper(o)
+	case plan.Policer:
+		got, err = n.observePolicer(o)
 	default:
 		err = fmt.Errorf("no kernel observation for %T", o)
 	}

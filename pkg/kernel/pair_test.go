@@ -38,8 +38,10 @@ func TestPair(t *testing.T) {
 		{"down", by(plan.Host, "vh", netlink.LinkSetDown), wants("up", "yes", "")},
 		{"MAC", by(plan.Host, "vh", setMAC), wants("mac", "02:00:00:00:00:01", "02:00:00:00:00:09")},
 		{"MTU", by(plan.Host, "vh", setMTU(1300)), wants("mtu", "1400", "1300")},
-		{"alias", by(plan.Host, "vh", func(l netlink.Link) error { return netlink.LinkSetAlias(l, "mine") }),
-			wants("alias", owner.Alias(), "mine")},
+		{
+			"alias", by(plan.Host, "vh", func(l netlink.Link) error { return netlink.LinkSetAlias(l, "mine") }),
+			wants("alias", owner.Alias(), "mine"),
+		},
 		{"peer renamed", by(plan.Container, "eth0", rename("eth7")), wants("peer", "eth0", "eth7")},
 		{"peer moved away", func(m *machine) error { return moveHere(m, "eth0") }, wants("peer", "eth0", "")},
 		{"peer moved away, its index taken", func(m *machine) error { return supplant(m, "eth0") }, wants("peer", "eth0", "")},

@@ -24,23 +24,32 @@ func (n *Node) ProbeBridge(name string, vlans bool) error {
 			return fits(plan.Bridge{Name: name}, l)
 		}
 	}
+	return try("bridges", plan.Bridge{Name: "probe", Kind: "bridge", Up: true, VLANs: vlans, MAC: []byte{2, 0, 0, 0, 0, 1}})
+}
+
+// try applies objects, which are called what, in a namespace that is thrown away at once.
+func try(what string, objects ...plan.Object) error {
 	answer := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends here, and its namespace with it
-		answer <- probeBridge(vlans)
+		answer <- tryHere(what, objects)
 	}()
 	return <-answer
 }
 
-func probeBridge(vlans bool) error {
+func tryHere(what string, objects []plan.Object) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return cnierr.Wrap(cnierr.KernelRefused, err, "make a network namespace to try bridges in")
+		return cnierr.Wrap(cnierr.KernelRefused, err, "make a network namespace to try %s in", what)
 	}
 	scratch, err := Open()
 	if err != nil {
 		return err
 	}
 	defer scratch.Close()
-	_, err = scratch.Apply(plan.Bridge{Name: "probe", Kind: "bridge", Up: true, VLANs: vlans, MAC: []byte{2, 0, 0, 0, 0, 1}})
-	return err
+	for _, o := range objects {
+		if _, err := scratch.Apply(o); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -77,10 +77,14 @@ func routeScenarios(p plan.Place, family int) []scenario {
 			{"table", reroute(full, func(_ *machine, x *netlink.Route) { x.Table = 1001 }), missing},
 			{"others beside it", func(m *machine) error { return beside(m, full) }, nil},
 			{"metric", reroute(full, func(_ *machine, x *netlink.Route) { x.Priority = 8 }), missing},
-			{"via", reroute(full, func(_ *machine, x *netlink.Route) { x.Gw = addr(otherVia).AsSlice() }),
-				wants("via", full.Via.String(), otherVia)},
-			{"no via", reroute(full, func(_ *machine, x *netlink.Route) { x.Gw, x.Flags = nil, 0 }),
-				wants("via", full.Via.String(), "")},
+			{
+				"via", reroute(full, func(_ *machine, x *netlink.Route) { x.Gw = addr(otherVia).AsSlice() }),
+				wants("via", full.Via.String(), otherVia),
+			},
+			{
+				"no via", reroute(full, func(_ *machine, x *netlink.Route) { x.Gw, x.Flags = nil, 0 }),
+				wants("via", full.Via.String(), "none"),
+			},
 			{"src", reroute(full, func(m *machine, x *netlink.Route) {
 				m.must(m.in(p, func() error { return addAddress(link(p), otherSrc+"/32") }))
 				x.Src = addr(otherSrc).AsSlice()
@@ -102,7 +106,9 @@ func routeScenarios(p plan.Place, family int) []scenario {
 		s,
 		{
 			name: name + "to one address", given: given, object: toOne, again: again, sticks: true,
-			breaks: []change{removed(toOne), dev(toOne)},
+			breaks: []change{removed(toOne), dev(toOne), {"via", reroute(toOne, func(_ *machine, x *netlink.Route) {
+				x.Gw, x.Flags, x.Scope = addr(otherVia).AsSlice(), unix.RTNH_F_ONLINK, unix.RT_SCOPE_UNIVERSE
+			}), wants("via", "none", otherVia)}},
 		},
 		{
 			name: name + "default", given: given, object: toAll, again: again, sticks: true,

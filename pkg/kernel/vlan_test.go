@@ -84,7 +84,8 @@ func TestVLANsRefused(t *testing.T) {
 		{"a bridge that is there", []plan.Object{bridge}, vlanBridge},
 		{"a port", []plan.Object{bridge, port}, portVLANs},
 		{
-			"a port that keeps the default VLAN", []plan.Object{bridge, port},
+			"a port that keeps the default VLAN",
+			[]plan.Object{bridge, port},
 			plan.PortVLANs{Link: "vh", PVID: 1, KeepDefault: true},
 		},
 		{"an interface of the VLAN", []plan.Object{bridge}, vlanLink},

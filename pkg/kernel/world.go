@@ -30,8 +30,8 @@ func (n *Node) WorldMTU() int {
 	return least
 }
 
-// BridgeMTU is that of a bridge, 0 when there is none of that name.
-func (n *Node) BridgeMTU(name string) int {
+// HostMTU is that of an interface of the host, 0 when there is none of that name.
+func (n *Node) HostMTU(name string) int {
 	l, err := n.host.linkByName(name)
 	if err != nil {
 		return 0

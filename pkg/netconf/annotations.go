@@ -23,6 +23,8 @@ var podSettings = map[string][]string{
 	"address": {"address"},
 	"mac":     {"mac"},
 	"mtu":     {"mtu"},
+
+	"bandwidth": {"ingressRate", "egressRate"},
 }
 
 // rawAnnotations is embedded into rawConfig.
@@ -168,6 +170,29 @@ func (p *parser) podMTU() error {
 	}
 	p.config.PodMTU = int(mtu) //nolint:gosec // 16 bits
 	return p.checkMTU(annotation("mtu"), p.config.PodMTU, want)
+}
+
+// podBandwidth lowers limits to what the pod asks for, where that is less.
+func (p *parser) podBandwidth(b *Bandwidth) error {
+	for _, direction := range []struct {
+		name string
+		*Limit
+	}{{"ingressRate", &b.Ingress}, {"egressRate", &b.Egress}} {
+		name, limit := direction.name, direction.Limit
+		text, asked := p.pod[name]
+		if !asked {
+			continue
+		}
+		rate, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || rate < minRate || rate > maxRate {
+			return cnierr.Key(cnierr.InvalidConfig, annotation(name), text,
+				"1000 (1 kbit/s) to 1000000000000000 (1 Pbit/s) bits a second, in digits")
+		}
+		if limit.Rate == 0 || rate < limit.Rate {
+			limit.Rate = rate
+		}
+	}
+	return nil
 }
 
 // ContainerMTU is the MTU of the container's interface in bytes: the network's, or less where the pod asked for less. It

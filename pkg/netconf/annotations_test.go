@@ -90,10 +90,44 @@ func TestContainerMTU(t *testing.T) {
 	equal(t, "not known yet", (&Config{PodMTU: 1300}).ContainerMTU(), 0)
 }
 
+func TestPodBandwidth(t *testing.T) {
+	network := func(key string) func(...string) string {
+		return func(k ...string) string { return pooled(append(k, key)...) }
+	}
+	const ms = 25e6
+	for _, tt := range []struct {
+		name, config string
+		want         Bandwidth
+	}{
+		{
+			"no other limit", annotated(pooled, "bandwidth", "ingressRate=1000000", "egressRate=2000000"),
+			Bandwidth{Ingress: Limit{Rate: 1e6}, Egress: Limit{Rate: 2e6}, Latency: ms},
+		},
+		{"one direction", annotated(pooled, "bandwidth", "egressRate=1000"), Bandwidth{Egress: Limit{Rate: 1000}, Latency: ms}},
+		{
+			"less than the network's", annotated(network(`"ingressRate": 5000000, "ingressBurst": 9000000`), "bandwidth", "ingressRate=1000000"),
+			Bandwidth{Ingress: Limit{Rate: 1e6, Burst: 9e6}, Latency: ms},
+		},
+		{
+			"more than the network's", annotated(network(`"ingressRate": 5000000`), "bandwidth", "ingressRate=6000000"),
+			Bandwidth{Ingress: Limit{Rate: 5e6}, Latency: ms},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			equal(t, "bandwidth", mustParse(t, Request{Config: []byte(tt.config)}).Bandwidth, tt.want)
+		})
+	}
+	const both = `"allowPodAnnotations": ["bandwidth"], "runtimeConfig": {"bandwidth": {"ingressRate": 5000, "egressRate": 5000},
+		"io.kubernetes.cri.pod-annotations": {"veth-cni.github.io/ingressRate": "6000", "veth-cni.github.io/egressRate": "4000"}}`
+	equal(t, "beside the runtime's", mustParse(t, Request{Config: []byte(pooled(both))}).Bandwidth,
+		Bandwidth{Ingress: Limit{Rate: 5000}, Egress: Limit{Rate: 4000}, Latency: ms})
+}
+
 func TestBadAnnotations(t *testing.T) {
 	const note = "annotation veth-cni.github.io/"
 	const unicast = ` is not valid: want a unicast hardware address of 6 bytes, such as 02:00:5e:10:00:01`
 	const derived = ` is not valid: want an address that does not begin with 06, 0e or 0a:58, as those derived for bridges and other containers do`
+	const rate = ` is not valid: want 1000 (1 kbit/s) to 1000000000000000 (1 Pbit/s) bits a second, in digits`
 	long := strings.Repeat("x", 300)
 	runBad(t, []badCase{
 		{
@@ -150,6 +184,12 @@ func TestBadAnnotations(t *testing.T) {
 			note + `mac: "x"` + unicast,
 		},
 
+		{"rate of none", Request{}, annotated(pooled, "bandwidth", "ingressRate=0"), 7, note + `ingressRate: "0"` + rate},
+		{"rate small", Request{}, annotated(pooled, "bandwidth", "ingressRate=999"), 7, note + `ingressRate: "999"` + rate},
+		{"rate large", Request{}, annotated(pooled, "bandwidth", "egressRate=1000000000000001"), 7, note + `egressRate: "1000000000000001"` + rate},
+		{"rate with a unit", Request{}, annotated(pooled, "bandwidth", "egressRate=10M"), 7, note + `egressRate: "10M"` + rate},
+		{"burst", Request{}, annotated(pooled, "bandwidth", "egressBurst=9"), 2, note + `egressBurst: unknown annotation`},
+
 		{"MTU of none", Request{}, annotated(pooled, "mtu", "mtu=0"), 7, note + `mtu: "0" is not valid: want a number of bytes, 68 to 65535`},
 		{"MTU negative", Request{}, annotated(pooled, "mtu", "mtu=-1"), 7, note + `mtu: "-1" is not valid: want a number of bytes, 68 to 65535`},
 		{"MTU padded", Request{}, annotated(pooled, "mtu", "mtu= 1400"), 7, note + `mtu: " 1400" is not valid: want a number of bytes, 68 to 65535`},
@@ -195,13 +235,15 @@ func TestBadAnnotations(t *testing.T) {
 	})
 }
 
-const wordList = "address, mac, mtu"
+const wordList = "address, bandwidth, mac, mtu"
 
 // FuzzAnnotations holds what pods write to changing nothing but what they may, and never for more than the network gives.
 func FuzzAnnotations(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"mtu", "1400"},
 		{"mtu", "65535"},
+		{"egressRate", "2000"},
+		{"ingressRate", "1000000000000000"},
 		{"mac", "02:00:00:00:00:07"},
 		{"mac", "0a:58:00:00:00:07"},
 		{"address", "10.88.0.5,2001:db8::5"},
@@ -214,7 +256,7 @@ func FuzzAnnotations(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, value string, mtu int) {
 		network := func(keys ...string) string {
 			key, _ := json.Marshal(mtu)
-			return pooled(append(keys, `"mtu": `+string(key))...)
+			return pooled(append(keys, `"mtu": `+string(key), `"ingressRate": 1000000, "egressRate": 1000000`)...)
 		}
 		without, err := Parse(Request{Config: []byte(annotated(network, ""))})
 		if err != nil {
@@ -223,7 +265,7 @@ func FuzzAnnotations(f *testing.F) {
 		if _, err := Parse(Request{Config: []byte(annotated(network, "", name+"="+value))}); err == nil {
 			t.Error("taken although the network allows nothing")
 		}
-		with, err := Parse(Request{Config: []byte(annotated(network, "address mac mtu", name+"="+value))})
+		with, err := Parse(Request{Config: []byte(annotated(network, "address mac mtu bandwidth", name+"="+value))})
 		if err != nil {
 			return
 		}
@@ -232,6 +274,9 @@ func FuzzAnnotations(f *testing.F) {
 		must(t, with.MAC == nil || with.MAC[0] != 0x06 && with.MAC[0] != 0x0e, "MAC", with.MAC)
 		a, b := with.Sized(1500, 1400), without.Sized(1500, 1400)
 		must(t, a.MTU == b.MTU && a.ContainerMTU() <= b.ContainerMTU() && a.ContainerMTU() >= minMTU6, "MTU", a)
+		must(t, a.Bandwidth.Ingress.Rate <= 1e6 && a.Bandwidth.Egress.Rate <= 1e6, "bandwidth", a.Bandwidth)
+		must(t, a.Bandwidth.Ingress.Rate >= 1000 && a.Bandwidth.Egress.Rate >= 1000, "bandwidth", a.Bandwidth)
+		with.Bandwidth = without.Bandwidth
 		with.MAC, with.PodMTU, with.IPAM.Requested, with.Raw = nil, 0, nil, without.Raw
 		if !reflect.DeepEqual(with, without) {
 			t.Errorf("%s=%q made of\n%+v\n%+v", name, value, without, with)

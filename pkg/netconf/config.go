@@ -57,11 +57,15 @@ type Config struct {
 	// mac < the pod's annotation < CNI_ARGS MAC < args.cni.mac < runtimeConfig.mac.
 	MAC net.HardwareAddr
 
+	Bandwidth Bandwidth
+
 	IPMasq         bool
 	DefaultGateway bool // install a default route in the container. Routed TypeVeth: true unless isDefaultGateway is false
 	EnableDAD      bool // wait for IPv6 duplicate address detection
 	// DisableContainerInterface leaves the container's interface down and without addresses.
 	DisableContainerInterface bool
+
+	HostPorts HostPorts
 
 	IPAM IPAM
 	DNS  types.DNS // key "dns"; empty: the IPAM's own

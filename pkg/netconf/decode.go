@@ -19,6 +19,9 @@ import (
 type decoder struct {
 	anyKey  bool // keys the struct does not have are somebody else's
 	lenient bool // what does not fit is left out
+	// anyCase takes keys in any case, for what a runtime fills in: containerd's structures have no JSON tags, so its port
+	// mappings come with "HostPort" and its ranges with "RangeStart", as encoding/json, which most plugins use, takes them.
+	anyCase bool
 }
 
 // decode fills into, a pointer to a raw struct or a list of them, from the value of the key at path. An absent value
@@ -79,15 +82,30 @@ func (d decoder) object(path string, raw json.RawMessage, into reflect.Value) er
 		return err
 	}
 	for _, field := range fields {
-		member := members[key(field)]
+		member := d.member(members, key(field))
 		if absent(member) && field.Type != reflect.TypeFor[json.RawMessage]() {
 			continue
 		}
 		inner := d
-		inner.anyKey = d.anyKey || field.Tag.Get("keys") == "any"
+		inner.anyKey = d.anyKey || field.Tag.Get("keys") != ""
+		inner.anyCase = d.anyCase || field.Tag.Get("keys") == "any case"
 		err := inner.value(join(path, key(field)), member, into.FieldByIndex(field.Index))
 		if err != nil && !d.lenient {
 			return err
+		}
+	}
+	return nil
+}
+
+// member finds the value of a key; its exact spelling goes first.
+func (d decoder) member(members map[string]json.RawMessage, key string) json.RawMessage {
+	member, exact := members[key]
+	if exact || !d.anyCase {
+		return member
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if strings.EqualFold(name, key) {
+			return members[name]
 		}
 	}
 	return nil
@@ -159,6 +177,8 @@ func wanted(k reflect.Kind) string {
 		return "true or false"
 	case reflect.Int:
 		return "an integer"
+	case reflect.Uint64:
+		return "an integer that is not negative"
 	case reflect.Slice:
 		return "a list"
 	default:

@@ -79,7 +79,7 @@ type placedRange struct {
 // pool gathers the ranges in host-local's order: what the runtime gives first, the flat range before the others.
 func (p *parser) pool(raw rawIPAM) error {
 	var fromRuntime [][]rawRange
-	err := decoder{anyKey: true}.decode("runtimeConfig.ipRanges", p.raw.RuntimeConfig.IPRanges, &fromRuntime)
+	err := decoder{anyKey: true, anyCase: true}.decode("runtimeConfig.ipRanges", p.raw.RuntimeConfig.IPRanges, &fromRuntime)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}, pod: map[string]string{}}
 	parts := []func() error{
 		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.annotations, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.previous, p.attachments,
+		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.previous, p.attachments,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
@@ -47,7 +47,8 @@ func Parse(r Request) (*Config, error) {
 }
 
 // ParseLenient extracts what is needed to clean up after a configuration that Parse may refuse: Network, Type, Mode,
-// Attachment, Bridge.Name, IPMasq, IPAM.Type, Routing's table, Prev and Valid. What cannot be used is left empty; nothing fails. Where
+// Attachment, Bridge.Name, IPMasq, HostPorts.Mappings and Addresses, IPAM.Type, Routing's table, Prev and Valid. What
+// cannot be used is left empty; nothing fails. Where
 // Parse succeeds, these fields are the same. One unreadable entry makes the whole of Valid not given: an attachment
 // that is missing from the list is one that GC removes.
 func ParseLenient(r Request) *Config {
@@ -64,6 +65,7 @@ func ParseLenient(r Request) *Config {
 	if !validIfName(p.config.Bridge.Name) {
 		p.config.Bridge.Name = ""
 	}
+	p.hostPortsLenient()
 	_ = p.table()
 	_ = p.previous()
 	_ = p.attachments()

@@ -7,8 +7,9 @@ import (
 )
 
 // The raw structs mirror the JSON, one field a key. Their tags are the list of known keys: decoder reads it from them.
-// The tag keys:"any" marks an object whose other keys belong to somebody else. A json.RawMessage is decoded later, once
-// it is known whose it is; null in it counts as absent, as everywhere.
+// The tag keys:"any" marks an object whose other keys belong to somebody else, keys:"any case" one that a runtime fills
+// in besides (decoder.anyCase). A json.RawMessage is decoded later, once it is known whose it is; null in it counts as
+// absent, as everywhere.
 
 type rawConfig struct {
 	CNIVersion    string                     `json:"cniVersion"`
@@ -16,7 +17,7 @@ type rawConfig struct {
 	Type          string                     `json:"type"`
 	Capabilities  map[string]json.RawMessage `json:"capabilities"`
 	Args          rawArgs                    `json:"args" keys:"any"`
-	RuntimeConfig rawRuntime                 `json:"runtimeConfig" keys:"any"`
+	RuntimeConfig rawRuntime                 `json:"runtimeConfig" keys:"any case"`
 	IPAM          json.RawMessage            `json:"ipam"`
 	DNS           types.DNS                  `json:"dns"`
 	PrevResult    map[string]any             `json:"prevResult"`
@@ -31,6 +32,9 @@ type rawConfig struct {
 	EnableDAD                 bool    `json:"enabledad"`
 	DisableContainerInterface bool    `json:"disableContainerInterface"`
 
+	rawBandwidth
+	BandwidthLatency *int `json:"bandwidthLatency"` // milliseconds
+
 	Bridge              string     `json:"bridge"`
 	IsGateway           bool       `json:"isGateway"`
 	ForceAddress        bool       `json:"forceAddress"`
@@ -42,6 +46,7 @@ type rawConfig struct {
 	VLANTrunk           []rawTrunk `json:"vlanTrunk"`
 	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
 
+	rawHostPorts
 	rawTuning
 	rawRouting
 	rawAnnotations
@@ -64,6 +69,10 @@ type rawRuntime struct {
 	MAC      string          `json:"mac"`
 	IPs      json.RawMessage `json:"ips"`
 	IPRanges json.RawMessage `json:"ipRanges"`
+
+	Bandwidth rawBandwidth `json:"bandwidth"`
+
+	PortMappings json.RawMessage `json:"portMappings"`
 
 	Annotations map[string]json.RawMessage `json:"io.kubernetes.cri.pod-annotations"`
 }

@@ -3,12 +3,14 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/veth-cni/veth/pkg/netconf"
 )
 
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
 func (b *builder) bridged() {
 	br, hostEnd := b.cfg.Bridge, b.plan.Pair.Host
-	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin, Isolated: br.Isolated, Locked: br.MACLocked})
+	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Isolated: br.Isolated, Locked: br.MACLocked})
 	if br.VLANAware() {
 		add(&b.plan.Guards, b.portVLANs())
 	}
@@ -52,7 +54,7 @@ func (b *builder) bridgeGateways() {
 	br := b.cfg.Bridge
 	link := br.Name
 	if br.VLAN != 0 {
-		link = fmt.Sprintf("%s.%d", br.Name, br.VLAN)
+		link = vlanInterface(br)
 		add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true}, refuseRA(link))
 	}
 	for _, a := range b.addrs.List {
@@ -62,6 +64,9 @@ func (b *builder) bridgeGateways() {
 		})
 	}
 }
+
+// vlanInterface names the bridge's own interface in its VLAN.
+func vlanInterface(br netconf.Bridge) string { return fmt.Sprintf("%s.%d", br.Name, br.VLAN) }
 
 // defaultRoutes adds a default route for each family whose routes from IPAM hold none.
 func (b *builder) defaultRoutes() {

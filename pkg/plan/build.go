@@ -41,6 +41,7 @@ func Wire(cfg *netconf.Config) Plan {
 func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	b := builder{cfg: cfg, addrs: addrs, plan: Wire(cfg)}
 	b.leases()
+	b.bandwidth()
 	b.inside()
 	switch cfg.Mode {
 	case netconf.Routed:
@@ -269,6 +270,7 @@ func (b *builder) shared() {
 			})
 		}
 	}
+	b.hostPorts()
 	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
 		return
 	}

@@ -136,7 +136,7 @@ var differences = []struct {
 	},
 	{
 		route(), but(route(), func(o *plan.Route) { o.Via = netip.Addr{} }),
-		"container route IPv6 default table 100 metric 7: via: want fe80::1, found nothing",
+		"container route IPv6 default table 100 metric 7: via: want fe80::1, found none",
 	},
 	{
 		route(), but(route(), func(o *plan.Route) { o.Src = netip.MustParseAddr("2001:db8::6") }),
@@ -234,33 +234,40 @@ func TestDiff(t *testing.T) {
 		{"in another order", []plan.Object{pair(), inside()}, []plan.Object{inside(), pair()}, ""},
 		{"missing", []plan.Object{pair(), sysctl()}, []plan.Object{pair()}, "host sysctl net/ipv4/ip_forward: missing"},
 		{
-			"nothing there", []plan.Object{address(), route()}, nil,
+			"nothing there",
+			[]plan.Object{address(), route()},
+			nil,
 			"host address 10.88.0.1/24 dev br0: missing; container route IPv6 default table 100 metric 7: missing",
 		},
 		{
 			"several fields",
-			[]plan.Object{inside()}, []plan.Object{plan.Interface{Name: "eth0", MTU: 1500}},
+			[]plan.Object{inside()},
+			[]plan.Object{plan.Interface{Name: "eth0", MTU: 1500}},
 			"container interface eth0: up: want yes, found no; " +
 				"container interface eth0: mac: want 02:00:00:00:00:01, found nothing",
 		},
 		{
 			"what others added",
-			[]plan.Object{pair()}, append(wanted(), plan.Sysctl{Key: "net/ipv4/conf/all/forwarding", Value: "1"}), "",
+			[]plan.Object{pair()},
+			append(wanted(), plan.Sysctl{Key: "net/ipv4/conf/all/forwarding", Value: "1"}), "",
 		},
 		{
 			"the same in the other namespace",
-			[]plan.Object{sysctl()}, []plan.Object{but(sysctl(), func(o *plan.Sysctl) { o.Place = plan.Container })},
+			[]plan.Object{sysctl()},
+			[]plan.Object{but(sysctl(), func(o *plan.Sysctl) { o.Place = plan.Container })},
 			"host sysctl net/ipv4/ip_forward: missing",
 		},
 		{
 			"the same in another table",
-			[]plan.Object{route()}, []plan.Object{but(route(), func(o *plan.Route) { o.Table = 0 })},
+			[]plan.Object{route()},
+			[]plan.Object{but(route(), func(o *plan.Route) { o.Table = 0 })},
 			"container route IPv6 default table 100 metric 7: missing",
 		},
 		{
 			"the main table by its number",
 			[]plan.Object{but(route(), func(o *plan.Route) { o.Table = 254 })},
-			[]plan.Object{but(route(), func(o *plan.Route) { o.Table = 0 })}, "",
+			[]plan.Object{but(route(), func(o *plan.Route) { o.Table = 0 })},
+			"",
 		},
 		{
 			"of an address, with another prefix length",
@@ -272,9 +279,14 @@ func TestDiff(t *testing.T) {
 			"the kernel's choice",
 			[]plan.Object{
 				plan.Bridge{Name: "br0"}, plan.Interface{Name: "eth0"}, plan.Sysctl{Key: "net/ipv4/ip_forward"},
-				plan.Route{Place: plan.Container, Dst: netip.MustParsePrefix("::/0"), Table: 100, Metric: 7},
 			},
 			wanted(), "",
+		},
+		{
+			"a gateway where there is to be none",
+			[]plan.Object{plan.Route{Place: plan.Container, Dst: netip.MustParsePrefix("::/0"), Table: 100, Metric: 7}},
+			wanted(),
+			"container route IPv6 default table 100 metric 7: via: want none, found fe80::1",
 		},
 		{
 			"what is not compared",
@@ -283,16 +295,19 @@ func TestDiff(t *testing.T) {
 				but(bridge(), func(o *plan.Bridge) { o.MAC, o.Alias = nil, "" }),
 				but(address(), func(o *plan.Address) { o.Label, o.Sole, o.Force, o.Quiet = "", false, false, true }),
 				but(masquerade(), func(o *plan.Masquerade) { o.Network = "other" }),
-			}, "",
+			},
+			"",
 		},
 		{
 			"a bridge where there is to be none",
-			[]plan.Object{but(pair(), func(o *plan.Pair) { o.Master = "" })}, []plan.Object{pair()},
+			[]plan.Object{but(pair(), func(o *plan.Pair) { o.Master = "" })},
+			[]plan.Object{pair()},
 			"host interface vh: master: want none, found br0",
 		},
 		{
 			"a tagged VLAN where there is to be none",
-			[]plan.Object{but(portVLANs(), func(o *plan.PortVLANs) { o.Tagged = nil })}, []plan.Object{portVLANs()},
+			[]plan.Object{but(portVLANs(), func(o *plan.PortVLANs) { o.Tagged = nil })},
+			[]plan.Object{portVLANs()},
 			"host bridge vlan dev vh: tagged: want none, found 200,201",
 		},
 	}

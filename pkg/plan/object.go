@@ -198,7 +198,7 @@ func (r Route) ID() string {
 func (r Route) Fields() []Field {
 	f := []Field{
 		{"dev", r.Link},
-		{"via", addr(r.Via)},
+		{"via", orNone(addr(r.Via))},
 		{"src", addr(r.Src)},
 		{"mtu", number(r.MTU)},
 		{"advmss", number(r.AdvMSS)},

@@ -53,21 +53,21 @@ func TestBuildRoutingTables(t *testing.T) {
 		},
 		{
 			"bridge", `"type": "veth", "bridge": "br0", "table": 7, ` + ipam,
-			"container route 10.88.0.0/24 table 7 dev net1\n" +
-				"container route 2001:db8::/64 table 7 dev net1\n" +
+			"container route 10.88.0.0/24 table 7 dev net1 via none\n" +
+				"container route 2001:db8::/64 table 7 dev net1 via none\n" +
 				"container route default table 7 dev net1 via 10.88.0.1\n" +
 				"container route IPv6 default table 7 dev net1 via 2001:db8::1\n" + rules,
 		},
 		{
 			"bridge without default route", `"type": "bridge", "table": 7, "isDefaultGateway": false, ` + ipam,
-			"container route 10.88.0.0/24 table 7 dev net1\n" +
-				"container route 2001:db8::/64 table 7 dev net1\n" + rules,
+			"container route 10.88.0.0/24 table 7 dev net1 via none\n" +
+				"container route 2001:db8::/64 table 7 dev net1 via none\n" + rules,
 		},
 		{
 			"ptp", `"type": "ptp", "table": 7, ` + ipam,
-			"container route 10.88.0.1/32 table 7 dev net1 src 10.88.0.5\n" +
+			"container route 10.88.0.1/32 table 7 dev net1 via none src 10.88.0.5\n" +
 				"container route 10.88.0.0/24 table 7 dev net1 via 10.88.0.1 src 10.88.0.5\n" +
-				"container route 2001:db8::1/128 table 7 dev net1 src 2001:db8::5\n" +
+				"container route 2001:db8::1/128 table 7 dev net1 via none src 2001:db8::5\n" +
 				"container route 2001:db8::/64 table 7 dev net1 via 2001:db8::1 src 2001:db8::5\n" +
 				"container route default table 7 dev net1 via 10.88.0.1\n" +
 				"container route IPv6 default table 7 dev net1 via 2001:db8::1\n" + rules,
@@ -86,8 +86,8 @@ func TestBuildRoutingTables(t *testing.T) {
 			"a default route of IPAM for another table is not the attachment's",
 			`"type": "bridge", "table": 7, "ipam": {"type": "veth", ` + ranges + `, "routes": [
 				{"dst": "0.0.0.0/0", "gw": "10.88.0.9", "table": 9}, {"dst": "::/0", "gw": "2001:db8::9"}]}`,
-			"container route 10.88.0.0/24 table 7 dev net1\n" +
-				"container route 2001:db8::/64 table 7 dev net1\n" +
+			"container route 10.88.0.0/24 table 7 dev net1 via none\n" +
+				"container route 2001:db8::/64 table 7 dev net1 via none\n" +
 				"container route default table 9 dev net1 via 10.88.0.9\n" +
 				"container route IPv6 default table 7 dev net1 via 2001:db8::9\n" +
 				"container route default table 7 dev net1 via 10.88.0.1\n" + rules,

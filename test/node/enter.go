@@ -54,6 +54,20 @@ func Require(t testing.TB) {
 	}
 }
 
+// Program finds a program that a test cannot do without. Where it is missing the test is skipped, and in CI fails.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("CI must have %s: %v", name, err)
+	default:
+		t.Skipf("needs %s: %v", name, err)
+	}
+	return path
+}
+
 // Enter makes the process root of a mount and a network namespace of its own, and of a user namespace where it is not
 // root already. A Go process cannot change its user namespace (the kernel wants a single thread), so Enter starts the
 // same executable with the same arguments again, inside, waits for it and exits with its status: it returns only in

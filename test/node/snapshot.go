@@ -11,10 +11,10 @@ import (
 
 // Snapshot is the text of everything in the namespace that an attachment could touch: links, bridge ports, addresses,
 // routes of every table, rules, static neighbours and forwarding entries, the sysctls that decide how packets travel,
-// and the nftables ruleset. One state has one text: interface indexes, hardware addresses, counters and what the kernel
-// makes of them by itself (IPv6 link-local addresses, multicast routes) are left out. It waits, at most three seconds,
-// for duplicate address detection to end, because the kernel adds an address's local route only then. A namespace
-// that cannot be read makes it panic.
+// queueing disciplines and filters, and the nftables ruleset. One state has one text: interface indexes, hardware
+// addresses, counters and what the kernel makes of them by itself (IPv6 link-local addresses, multicast routes) are left
+// out. It waits, at most three seconds, for duplicate address detection to end, because the kernel adds an address's
+// local route only then. A namespace that cannot be read makes it panic.
 func (ns *Namespace) Snapshot() string {
 	var lines []string
 	err := ns.Do(func() error {
@@ -94,6 +94,7 @@ func observe() ([]string, error) {
 		{"neighbours", o.neighbourLines, true},
 		{"forwarding entries", o.forwardingLines, true},
 		{"sysctls", sysctlLines, true},
+		{"queueing disciplines", o.qdiscLines, true},
 		{"nftables", rulesetLines, false},
 	} {
 		part, err := section.read()

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/veth-cni/veth/test/node"
 )
 
 func TestBinaryIsSmallAndStatic(t *testing.T) {
@@ -39,7 +41,7 @@ var starts = regexp.MustCompile(`\b(execve|execveat|fork|vfork)\(`)
 // Where addresses are leased in the kernel no other program is executed: neither by ADD, nor by any other verb.
 func TestOneExecvePerCall(t *testing.T) {
 	t.Parallel()
-	strace := require(t, "strace")
+	strace := node.Program(t, "strace")
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()

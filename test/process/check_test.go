@@ -39,23 +39,38 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 				return netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.IPv4(10, 88, 0, 77), Dst: everywhere4()})
 			})
 		}, []string{"container route default", "via", "want 10.88.0.1", "found 10.88.0.77"}},
-		{"a route from the configuration", with(bridged, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "mtu": 1400}]}}`), true,
-			noRoute("192.0.2.0/24"), []string{"container route 192.0.2.0/24", "missing"}},
-		{"the host's route", routed, false, func(b broken) error { return noRoute(b.ip4.String() + "/32")(b) },
-			[]string{"host route 10.88.0.", "missing"}},
-		{"the host's route of IPv6", routed, false, func(b broken) error { return noRoute(b.ip6.String() + "/128")(b) },
-			[]string{"host route 2001:db8:88::", "missing"}},
+		{
+			"a route from the configuration", with(bridged, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "mtu": 1400}]}}`), true,
+			noRoute("192.0.2.0/24"),
+			[]string{"container route 192.0.2.0/24", "missing"},
+		},
+		{
+			"the host's route", routed, false, func(b broken) error { return noRoute(b.ip4.String() + "/32")(b) },
+			[]string{"host route 10.88.0.", "missing"},
+		},
+		{
+			"the host's route of IPv6", routed, false, func(b broken) error { return noRoute(b.ip6.String() + "/128")(b) },
+			[]string{"host route 2001:db8:88::", "missing"},
+		},
 		{"an address", routed, true, noAddress("eth0", "10.88.0."), []string{"container address 10.88.0.", "missing"}},
 		{"an address of IPv6", routed, true, noAddress("eth0", "2001:db8:88::"), []string{"container address 2001:db8:88::", "missing"}},
-		{"the gateway's address on the loopback interface", routed, false, noAddress("lo", "169.254.1.1"),
-			[]string{"host address 169.254.1.1/32 dev lo", "missing"}},
-		{"the gateway's address of IPv6 on the host end", routed, false, noAddress("$HOST", "fe80::1/"),
-			[]string{"host address fe80::1/64 dev $HOST", "missing"}},
-		{"the gateway's address on the bridge", bridged, false, noAddress("br0", "10.88.0.1/"),
-			[]string{"host address 10.88.0.1/24 dev br0", "missing"}},
+		{
+			"the gateway's address on the loopback interface", routed, false, noAddress("lo", "169.254.1.1"),
+			[]string{"host address 169.254.1.1/32 dev lo", "missing"},
+		},
+		{
+			"the gateway's address of IPv6 on the host end", routed, false, noAddress("$HOST", "fe80::1/"),
+			[]string{"host address fe80::1/64 dev $HOST", "missing"},
+		},
+		{
+			"the gateway's address on the bridge", bridged, false, noAddress("br0", "10.88.0.1/"),
+			[]string{"host address 10.88.0.1/24 dev br0", "missing"},
+		},
 		{"the host's neighbour", routed, false, noNeighbour("$HOST", "10.88.0."), []string{"host neighbour 10.88.0.", "$HOST", "missing"}},
-		{"the container's neighbour", routed, true, noNeighbour("eth0", "169.254.1.1"),
-			[]string{"container neighbour 169.254.1.1 dev eth0", "missing"}},
+		{
+			"the container's neighbour", routed, true, noNeighbour("eth0", "169.254.1.1"),
+			[]string{"container neighbour 169.254.1.1 dev eth0", "missing"},
+		},
 		{"another neighbour", routed, true, func(broken) error {
 			return byName("eth0", func(l netlink.Link) error {
 				return netlink.NeighSet(&netlink.Neigh{
@@ -78,12 +93,18 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			}
 			return netlink.LinkAddAltName(lo, name)
 		}, []string{"host altname 2001:db8:88::", "want $HOST", "found lo"}},
-		{"the host end", routed, false, func(b broken) error { return onHostEnd(b, netlink.LinkDel) },
-			[]string{"host interface $HOST", "missing", "container interface eth0"}},
-		{"the host end is down", routed, false, func(b broken) error { return onHostEnd(b, netlink.LinkSetDown) },
-			[]string{"host interface $HOST: up: want yes"}},
-		{"the container's end is down", bridged, true, func(broken) error { return byName("eth0", netlink.LinkSetDown) },
-			[]string{"container interface eth0: up: want yes"}},
+		{
+			"the host end", routed, false, func(b broken) error { return onHostEnd(b, netlink.LinkDel) },
+			[]string{"host interface $HOST", "missing", "container interface eth0"},
+		},
+		{
+			"the host end is down", routed, false, func(b broken) error { return onHostEnd(b, netlink.LinkSetDown) },
+			[]string{"host interface $HOST: up: want yes"},
+		},
+		{
+			"the container's end is down", bridged, true, func(broken) error { return byName("eth0", netlink.LinkSetDown) },
+			[]string{"container interface eth0: up: want yes"},
+		},
 		{"the container's end is renamed", bridged, true, func(broken) error {
 			return byName("eth0", func(l netlink.Link) error {
 				if err := netlink.LinkSetDown(l); err != nil {
@@ -92,8 +113,10 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 				return netlink.LinkSetName(l, "eth7")
 			})
 		}, []string{"container interface eth0: missing", "peer: want eth0, found eth7"}},
-		{"no master", bridged, false, func(b broken) error { return onHostEnd(b, netlink.LinkSetNoMaster) },
-			[]string{"host interface $HOST: master: want br0, found none"}},
+		{
+			"no master", bridged, false, func(b broken) error { return onHostEnd(b, netlink.LinkSetNoMaster) },
+			[]string{"host interface $HOST: master: want br0, found none"},
+		},
 		{"another master", bridged, false, func(b broken) error {
 			other := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br1"}}
 			if err := netlink.LinkAdd(other); err != nil {
@@ -107,20 +130,28 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"the container's mtu", with(routed, `{"mtu": 1400}`), true, func(broken) error {
 			return byName("eth0", func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1300) })
 		}, []string{"container interface eth0: mtu: want 1400, found 1300"}},
-		{"the host end's MAC", routed, false, func(b broken) error { return onHostEnd(b, otherMAC) },
-			[]string{"host interface $HOST: mac: want 02:", "found 02:00:00:00:00:09"}},
-		{"the container's MAC", bridged, true, func(broken) error { return byName("eth0", otherMAC) },
-			[]string{"container interface eth0: mac: want 0a:58:0a:58:00:", "found 02:00:00:00:00:09"}},
+		{
+			"the host end's MAC", routed, false, func(b broken) error { return onHostEnd(b, otherMAC) },
+			[]string{"host interface $HOST: mac: want 02:", "found 02:00:00:00:00:09"},
+		},
+		{
+			"the container's MAC", bridged, true, func(broken) error { return byName("eth0", otherMAC) },
+			[]string{"container interface eth0: mac: want 0a:58:0a:58:00:", "found 02:00:00:00:00:09"},
+		},
 		{"the nftables table", routed, false, func(broken) error {
 			return ruleset(func(c *nftables.Conn, table *nftables.Table) { c.DelTable(table) })
 		}, []string{"host nftables masquerade 10.88.0.0/24", "2001:db8:88::/64"}},
 		{"the nftables rules", bridged, false, func(broken) error {
 			return ruleset(func(c *nftables.Conn, table *nftables.Table) { c.FlushTable(table) })
 		}, []string{"host nftables masquerade 10.88.0.0/24"}},
-		{"the bridge", bridged, false, func(broken) error { return byName("br0", netlink.LinkDel) },
-			[]string{"host interface br0: missing", "host interface $HOST: master: want br0, found none"}},
-		{"the bridge is down", bridged, false, func(broken) error { return byName("br0", netlink.LinkSetDown) },
-			[]string{"host interface br0: up: want yes"}},
+		{
+			"the bridge", bridged, false, func(broken) error { return byName("br0", netlink.LinkDel) },
+			[]string{"host interface br0: missing", "host interface $HOST: master: want br0, found none"},
+		},
+		{
+			"the bridge is down", bridged, false, func(broken) error { return byName("br0", netlink.LinkSetDown) },
+			[]string{"host interface br0: up: want yes"},
+		},
 		{"the bridge's promiscuity", with(bridged, `{"promiscMode": true}`), false, func(broken) error {
 			return byName("br0", netlink.SetPromiscOff)
 		}, []string{"host interface br0: promisc: want yes"}},
@@ -134,16 +165,26 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			return onHostEnd(b, func(l netlink.Link) error { return netlink.LinkSetIsolated(l, true) })
 		}, []string{"host bridge port $HOST: isolated: want off, found on"}},
 		{"forwarding", routed, false, sysctl("net/ipv4/ip_forward", "0"), []string{"host sysctl net/ipv4/ip_forward: value: want 1, found 0"}},
-		{"forwarding of IPv6", bridged, false, sysctl("net/ipv6/conf/all/forwarding", "0"),
-			[]string{"host sysctl net/ipv6/conf/all/forwarding: value: want 1, found 0"}},
-		{"the reverse path filter", routed, false, func(b broken) error { return sysctl("net/ipv4/conf/"+b.hostEnd+"/rp_filter", "0")(b) },
-			[]string{"host sysctl net/ipv4/conf/$HOST/rp_filter: value: want 1, found 0"}},
-		{"router advertisements in the container", routed, true, sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
-			[]string{"container sysctl net/ipv6/conf/eth0/accept_ra: value: want 0, found 1"}},
-		{"router advertisements on the bridge", bridged, false, sysctl("net/ipv6/conf/br0/accept_ra", "1"),
-			[]string{"host sysctl net/ipv6/conf/br0/accept_ra: value: want 0, found 1"}},
-		{"IPv6 switched off in the container", routed, true, sysctl("net/ipv6/conf/eth0/disable_ipv6", "1"),
-			[]string{"disable_ipv6: value: want 0, found 1", "container address 2001:db8:88::"}},
+		{
+			"forwarding of IPv6", bridged, false, sysctl("net/ipv6/conf/all/forwarding", "0"),
+			[]string{"host sysctl net/ipv6/conf/all/forwarding: value: want 1, found 0"},
+		},
+		{
+			"the reverse path filter", routed, false, func(b broken) error { return sysctl("net/ipv4/conf/"+b.hostEnd+"/rp_filter", "0")(b) },
+			[]string{"host sysctl net/ipv4/conf/$HOST/rp_filter: value: want 1, found 0"},
+		},
+		{
+			"router advertisements in the container", routed, true, sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
+			[]string{"container sysctl net/ipv6/conf/eth0/accept_ra: value: want 0, found 1"},
+		},
+		{
+			"router advertisements on the bridge", bridged, false, sysctl("net/ipv6/conf/br0/accept_ra", "1"),
+			[]string{"host sysctl net/ipv6/conf/br0/accept_ra: value: want 0, found 1"},
+		},
+		{
+			"IPv6 switched off in the container", routed, true, sysctl("net/ipv6/conf/eth0/disable_ipv6", "1"),
+			[]string{"disable_ipv6: value: want 0, found 1", "container address 2001:db8:88::"},
+		},
 	} {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()

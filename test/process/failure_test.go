@@ -33,56 +33,68 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			func(h *host, _ *node.Namespace) error {
 				newDelegate(h).fails("ADD", `{"cniVersion": "1.1.0", "code": 11, "msg": "no address today"}`)
 				return nil
-			}, 11, []string{`"delegate"`, "no address today"},
+			}, 11,
+			[]string{`"delegate"`, "no address today"},
 		},
 		{
 			"the delegate gives nothing", with(routed, delegatedIPAM), nil,
 			func(h *host, _ *node.Namespace) error {
 				newDelegate(h).says("ADD", `{"cniVersion": "1.1.0"}`)
 				return nil
-			}, 108, []string{`"delegate"`, "no address"},
+			}, 108,
+			[]string{`"delegate"`, "no address"},
 		},
 		{
 			"the delegate talks nonsense", with(routed, delegatedIPAM), nil,
 			func(h *host, _ *node.Namespace) error {
 				newDelegate(h).says("ADD", `hello`)
 				return nil
-			}, 108, []string{`"delegate"`},
+			}, 108,
+			[]string{`"delegate"`},
 		},
 		{
 			"an address is taken", with(routed, `{"args": {"cni": {"ips": ["10.88.0.9"]}}}`), nil,
 			func(h *host, _ *node.Namespace) error {
-				h.add(with(routed, `{"ipMasq": false, "ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}]]}}`), h.Container("holder"), "CNI_ARGS=IP=10.88.0.9")
+				h.add(with(routed, `{"ipMasq": false, "ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}]]}}`),
+					h.Container("holder"), "CNI_ARGS=IP=10.88.0.9")
 				return nil
-			}, 103, []string{"10.88.0.9"},
+			}, 103,
+			[]string{"10.88.0.9"},
 		},
 		{
 			"the second pool is exhausted", with(routed, `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}],
 				[{"subnet": "2001:db8:88::/64", "rangeStart": "2001:db8:88::5", "rangeEnd": "2001:db8:88::5"}]]}}`), nil,
 			func(h *host, _ *node.Namespace) error {
-				h.add(with(routed, `{"ipMasq": false, "args": {"cni": {"ips": ["2001:db8:88::5"]}}, "ipam": {"ranges": [[{"subnet": "2001:db8:88::/64"}]]}}`), h.Container("holder"))
+				h.add(with(routed, `{"ipMasq": false, "args": {"cni": {"ips": ["2001:db8:88::5"]}},
+					"ipam": {"ranges": [[{"subnet": "2001:db8:88::/64"}]]}}`), h.Container("holder"))
 				return nil
-			}, 104, []string{"podnet", "2001:db8:88::/64", "range set 2"},
+			}, 104,
+			[]string{"podnet", "2001:db8:88::/64", "range set 2"},
 		},
 		{
 			"a route is refused", with(bridged, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "gw": "198.18.0.1"}]}}`), nil, nil,
-			100, []string{"container route 192.0.2.0/24", "unreachable"},
+			100,
+			[]string{"container route 192.0.2.0/24", "unreachable"},
 		},
 		{
-			"a host route is somebody else's", routed, []string{"CNI_ARGS=IP=10.88.0.9"},
+			"a host route is somebody else's", routed,
+			[]string{"CNI_ARGS=IP=10.88.0.9"},
 			func(h *host, _ *node.Namespace) error {
 				return h.Do(func() error {
 					lo, err := netlink.LinkByName("lo")
 					if err != nil {
 						return err
 					}
-					return netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: netlink.NewIPNet([]byte{10, 88, 0, 9}), Scope: unix.RT_SCOPE_LINK})
+					return netlink.RouteAdd(&netlink.Route{
+						LinkIndex: lo.Attrs().Index, Dst: netlink.NewIPNet([]byte{10, 88, 0, 9}), Scope: unix.RT_SCOPE_LINK,
+					})
 				})
-			}, 100, []string{"host route 10.88.0.9/32", "exists"},
+			}, 100,
+			[]string{"host route 10.88.0.9/32", "exists"},
 		},
 		{
 			"the bridge has another gateway address", bridged, nil,
-			func(h *host, c *node.Namespace) error {
+			func(h *host, _ *node.Namespace) error {
 				return h.Do(func() error {
 					br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
 					if err := netlink.LinkAdd(br); err != nil {
@@ -94,7 +106,8 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 					}
 					return errors.Join(netlink.AddrAdd(br, a), netlink.LinkSetUp(br))
 				})
-			}, 107, []string{"br0", "198.18.0.1/24", "forceAddress"},
+			}, 107,
+			[]string{"br0", "198.18.0.1/24", "forceAddress"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,8 +129,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 	}
 }
 
-// Forwarding is the one thing a failed ADD may leave switched on; it comes last, so only the duplicate address that ADD
-// was asked to wait for fails after it. See TestDuplicateAddress for that one.
+// A container whose sysctls cannot be set is not attached.
 func TestReadOnlySysctlsFailAddCleanly(t *testing.T) {
 	t.Parallel()
 	for _, mode := range modes {

@@ -161,12 +161,21 @@ func TestStatus(t *testing.T) {
 			return nil
 		}, 0, nil},
 		{"a delegate that is not there", with(routed, `{"ipam": {"type": "nowhere"}}`), nil, 50, []string{`"nowhere"`}},
-		{"a delegate that is not ready", with(routed, delegatedIPAM),
-			delegateSays(`{"cniVersion": "1.1.0", "code": 50, "msg": "still counting"}`), 50, []string{`"delegate"`, "still counting"}},
-		{"a delegate that limits what there is", with(routed, delegatedIPAM),
-			delegateSays(`{"cniVersion": "1.1.0", "code": 51, "msg": "half asleep"}`), 51, []string{`"delegate"`, "half asleep"}},
-		{"a delegate that fails in its own way", with(routed, delegatedIPAM),
-			delegateSays(`{"cniVersion": "1.1.0", "code": 11, "msg": "later"}`), 50, []string{`"delegate"`, "later"}},
+		{
+			"a delegate that is not ready", with(routed, delegatedIPAM),
+			delegateSays(`{"cniVersion": "1.1.0", "code": 50, "msg": "still counting"}`), 50,
+			[]string{`"delegate"`, "still counting"},
+		},
+		{
+			"a delegate that limits what there is", with(routed, delegatedIPAM),
+			delegateSays(`{"cniVersion": "1.1.0", "code": 51, "msg": "half asleep"}`), 51,
+			[]string{`"delegate"`, "half asleep"},
+		},
+		{
+			"a delegate that fails in its own way", with(routed, delegatedIPAM),
+			delegateSays(`{"cniVersion": "1.1.0", "code": 11, "msg": "later"}`), 50,
+			[]string{`"delegate"`, "later"},
+		},
 		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 50, []string{"rp_filter", "2"}},
 		{"loose reverse path filter, but a bridge", bridged, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
 		{"strict reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "1"), 0, nil},

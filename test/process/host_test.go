@@ -231,17 +231,3 @@ func (o outcome) hostEnd() string {
 
 // before is a configuration with this outcome's result as prevResult, as a runtime calls the verbs after ADD.
 func (o outcome) before(config string) string { return with(config, `{"prevResult": `+o.stdout+`}`) }
-
-// require looks for a program a test cannot do without. Where it is missing the test is skipped, and in CI fails.
-func require(t testing.TB, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("CI must have %s: %v", program, err)
-	default:
-		t.Skipf("needs %s: %v", program, err)
-	}
-	return path
-}

@@ -94,7 +94,7 @@ func warm(t *testing.T, config string) *host {
 // on until one survives, and calls after every time.
 func (h *host) killEverywhere(config string, c *node.Namespace, after func(step int)) {
 	h.t.Helper()
-	strace := require(h.t, "strace")
+	strace := node.Program(h.t, "strace")
 	const most = 200 // an ADD makes some dozens
 	for step := 1; ; step++ {
 		cmd := h.command("ADD", config, c)

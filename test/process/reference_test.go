@@ -96,7 +96,7 @@ func TestReferenceChain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			for _, p := range tt.programs {
-				require(t, p)
+				node.Program(t, p)
 			}
 			h := newHost(t)
 			dir := writeConflist(t, tt.name, tt.plugins...)

@@ -143,7 +143,9 @@ func TestCheckConsultsPrevResult(t *testing.T) {
 		"nothing":         `{"cniVersion": "1.1.0"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			h.call("CHECK", with(routed, `{"prevResult": `+prev+`}`), c).refused(105)
+			asked := *h
+			asked.t = t
+			asked.call("CHECK", with(routed, `{"prevResult": `+prev+`}`), c).refused(105)
 		})
 	}
 	h.check(routed, c, added)

@@ -1,0 +1,17 @@
+package attach
+
+import (
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// framed tells the limits which MTU an ADD chose where the configuration leaves it to the node: bursts and queues are
+// counted in frames. The host end has kept it; the result has it in the newest version only.
+func (m *machine) framed(cfg *netconf.Config) *netconf.Config {
+	if cfg.MTU != 0 || cfg.Bandwidth == (netconf.Bandwidth{}) {
+		return cfg
+	}
+	framed := *cfg
+	framed.Bandwidth.MTU = m.node.HostMTU(plan.Owner(cfg).HostName())
+	return &framed
+}

@@ -1,0 +1,537 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// Living says in words whose a host end is, and "" when there is no interface of that name: what its attachment had is
+// then free to be taken.
+type Living func(hostEnd string) (string, error)
+
+// ProbeHostPorts is Probe for host ports.
+func (f *Firewall) ProbeHostPorts() error { return f.probe(hostPorts()) }
+
+// ApplyHostPorts makes ports of the host lead to a container. What is missing of the chains is added in the same
+// transaction. A port that another attachment has is refused with Conflict, which names the holder; so is one that is on
+// every address of the host beside one that is on a single address. What an attachment has left behind whose host end
+// is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are mapped, but for a port on every address that others
+// have on single ones.
+func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
+	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true}, h, living)
+	if code := cnierr.Of(err, 0); err != nil && code.Code == cnierr.KernelRefused {
+		return f.applyHostPorts(query{part: partOf(h)}, h, living)
+	}
+	return created, evicted, err
+}
+
+func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
+	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
+		c := claim{edit: edit{conn: &f.conn, state: s}, ports: h, living: living}
+		if err := c.decide(); err != nil {
+			return nil, err
+		}
+		created, evicted = len(c.put) > 0, portsOf(c.drop)
+		var msgs []message
+		if len(s.defects()) > 0 {
+			if s.brief {
+				return nil, errIncomplete
+			}
+			msgs = s.repair()
+		}
+		changes, err := c.messages()
+		return append(msgs, changes...), err
+	})
+	return created && err == nil, evicted, err
+}
+
+// errIncomplete says that a brief look does not do.
+var errIncomplete = cnierr.New(cnierr.KernelRefused, "nftables table inet %s is not whole", tableName)
+
+// partOf is the part that an attachment needs: what all share and, where not everybody may use its ports, the chain that
+// knows who may.
+func partOf(h plan.HostPorts) part {
+	p := hostPorts()
+	if len(h.Sources) > 0 {
+		p.chains = append([]chain{permitChain(h.Owner.Network, h.Sources)}, p.chains...)
+	}
+	return p
+}
+
+// claim is ApplyHostPorts deciding.
+type claim struct {
+	edit
+	ports  plan.HostPorts
+	living Living
+}
+
+func (c *claim) decide() error {
+	own := ownEntries(c.ports)
+	keys := append(slices.Clone(own), linkEntries(c.ports)...)
+	for _, p := range c.ports.Ports {
+		keys = append(keys, permitEntry(p), everyEntry(p), sharedEntry(p))
+	}
+	found, err := c.lookUp(keys)
+	if err != nil {
+		return err
+	}
+	if index := own[len(own)-1]; found[index.id()].set != "" && !all(found, own) {
+		// An ADD of this attachment was cut short, or something of what it has was deleted: it begins anew.
+		if err := c.forget(c.ports.Owner.HostName(), found); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.ports.Ports {
+		if err := c.vacate(p, found); err != nil {
+			return err
+		}
+	}
+	for _, e := range own {
+		c.replace(found, e)
+	}
+	c.links(found)
+	return nil
+}
+
+// forget removes all that an attachment has.
+func (c *claim) forget(hostEnd string, found map[string]entry) error {
+	left, err := c.ownedBy(hostEnd)
+	for _, e := range left {
+		c.remove(e)
+		delete(found, e.id())
+	}
+	return err
+}
+
+// vacate sees to it that nobody else has a port.
+func (c *claim) vacate(p plan.HostPort, found map[string]entry) error {
+	rivals := []entry{found[portEntry(p).id()], found[everyEntry(p).id()]}
+	if shared := found[sharedEntry(p).id()]; p.Wildcard() && shared.set != "" {
+		others, err := c.conn.entries(portNames(p).on)
+		if err != nil {
+			return err
+		}
+		for _, e := range others {
+			if string(sharedKey(e)) == string(shared.key) {
+				rivals = append(rivals, e)
+			}
+		}
+	}
+	for _, e := range rivals {
+		if e.set == "" || e.holder() == c.ports.Owner.HostName() {
+			continue
+		}
+		who, err := c.living(e.holder())
+		if err != nil {
+			return err
+		}
+		if who != "" || e.holder() == "" {
+			return cnierr.New(cnierr.Conflict, "hostPort %s is taken: it leads to %s of %s", p, podOf(e), orUnknown(who))
+		}
+		if err := c.evict(e, found); err != nil {
+			return err
+		}
+	}
+	if permit, there := found[permitEntry(p).id()]; there && p.Open {
+		c.remove(permit)
+	}
+	return nil
+}
+
+// evict removes a port, and who may use it.
+func (c *claim) evict(e entry, found map[string]entry) error {
+	with, err := c.lookUp([]entry{{set: e.set + "_for", key: e.key}})
+	if err != nil {
+		return err
+	}
+	with[e.id()] = e
+	for id, x := range with {
+		c.remove(x)
+		delete(found, id)
+	}
+	return nil
+}
+
+func orUnknown(who string) string {
+	if who == "" {
+		return "nobody who has left a name (nftables table inet " + tableName + ")"
+	}
+	return who
+}
+
+// replace puts an entry in the place of whatever is there.
+func (c *claim) replace(found map[string]entry, e entry) {
+	have, there := found[e.id()]
+	if there && have.same(e) {
+		return
+	}
+	if there {
+		c.remove(have)
+	}
+	c.add(e)
+}
+
+// links puts what belongs to the bridge, whoever wanted it first, and takes back what this network wants no more.
+func (c *claim) links(found map[string]entry) {
+	if c.ports.Link == c.ports.Owner.HostName() {
+		return // among the attachment's own
+	}
+	for _, e := range linkEntries(c.ports) {
+		have, there := found[e.id()]
+		want := (e.set == hairpinSet && c.ports.Hairpin) || (e.set == masqueradeSet && c.ports.Masquerade)
+		switch {
+		case want && !there:
+			c.add(e)
+		case !want && there && have.note == e.note:
+			c.remove(have)
+		}
+	}
+}
+
+func all(found map[string]entry, want []entry) bool {
+	return !slices.ContainsFunc(want, func(e entry) bool { return !found[e.id()].same(e) })
+}
+
+// ObserveHostPorts shows what the kernel has of ports that are wanted.
+func (f *Firewall) ObserveHostPorts(want plan.HostPorts, living Living) (plan.HostPorts, error) {
+	got := want
+	err := retry(func() error {
+		s, err := f.conn.look(query{part: partOf(want)})
+		if err != nil {
+			return err
+		}
+		got.State, got.Ports = "ok", nil
+		if d := s.defects(); len(d) > 0 {
+			got.State = d[0].what
+		}
+		e := edit{conn: &f.conn, state: s}
+		found, err := e.lookUp(append(ownEntries(want), linkEntries(want)...))
+		if err != nil {
+			return err
+		}
+		for _, p := range want.Ports {
+			have, there := found[portEntry(p).id()]
+			if !there {
+				continue
+			}
+			p.Pod, p.Open, p.Holder = podOf(have), found[permitEntry(p).id()].set == "", ""
+			if have.holder() != want.Owner.HostName() {
+				if p.Holder, err = living(have.holder()); err != nil {
+					return err
+				}
+				p.Holder = orUnknown(p.Holder)
+			}
+			got.Ports = append(got.Ports, p)
+		}
+		links := linkEntries(want)
+		got.Hairpin = want.Hairpin && found[links[0].id()].set != ""
+		got.Masquerade = want.Masquerade && found[links[1].id()].set != ""
+		return nil
+	})
+	return got, err
+}
+
+// ReleaseHostPorts removes the ports of an attachment and nothing else, and returns them. claimed are the ports it may
+// have: if they are all, nothing else is looked at. With the last port of the host what served them goes.
+func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) (gone []plan.HostPort, err error) {
+	p := hostPorts()
+	p.chains = append([]chain{{name: permitName(owner.Network)}}, p.chains...)
+	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
+		e := edit{conn: &f.conn, state: s}
+		own, err := e.attachment(owner, claimed)
+		if err != nil || len(own) == 0 {
+			return nil, err
+		}
+		for _, x := range own {
+			e.remove(x)
+		}
+		gone = portsOf(own)
+		attachments, err := e.conn.some(attachmentsMap)
+		if err != nil {
+			return nil, err
+		}
+		last := !slices.ContainsFunc(attachments, func(x entry) bool { return !e.dropped[x.id()] })
+		return e.leave(owner.Network, last)
+	})
+	return gone, err
+}
+
+// attachment finds all that an attachment has: by what it may have if that is all, otherwise by its name everywhere.
+func (e *edit) attachment(owner lease.Owner, claimed []plan.HostPort) ([]entry, error) {
+	h := plan.HostPorts{Owner: owner, Link: owner.HostName()}
+	index := entry{set: attachmentsMap, key: interfaceName(owner.HostName())}
+	keys := append(linkEntries(h), index)
+	for _, p := range claimed {
+		keys = append(keys, portEntry(p), permitEntry(p))
+	}
+	found, err := e.lookUp(keys)
+	if err != nil || found[index.id()].set == "" {
+		return nil, err
+	}
+	var own []entry
+	mine := func(found map[string]entry) {
+		for _, x := range found {
+			if x.holder() == owner.HostName() {
+				own = append(own, x)
+			}
+		}
+	}
+	mine(found)
+	selves, err := e.lookUp(selfEntries(own, ""))
+	if err != nil {
+		return nil, err
+	}
+	mine(selves)
+	if len(own)-1 == number(found[index.id()].note) {
+		return own, nil
+	}
+	return e.ownedBy(owner.HostName())
+}
+
+// leave returns the messages for what is to be removed, with what nobody needs any more once it is: all of the part
+// behind the last attachment, otherwise the network's chain if nothing but its own rules keeps it.
+func (e *edit) leave(network string, last bool) ([]message, error) {
+	msgs, err := e.messages()
+	if err != nil || last {
+		return append(msgs, e.state.remove()...), err
+	}
+	name, jumps := permitName(network), 0
+	for _, x := range e.drop {
+		if x.jump == name {
+			jumps++
+		}
+	}
+	if have := e.state.chains[name]; have != nil && int(have.uses)-jumps == len(have.rules) {
+		msgs = append(msgs, flushChain(chain{name: name}), deleteChain(chain{name: name}))
+	}
+	return msgs, nil
+}
+
+// CollectHostPorts removes what attachments of a network have left behind whose host ends are gone, and what the network
+// itself has where none is left. It walks all that there is: for GC only.
+func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.HostPort, err error) {
+	p := hostPorts()
+	p.chains = append([]chain{{name: permitName(network)}}, p.chains...)
+	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
+		if !s.has(attachmentsMap) {
+			return nil, nil
+		}
+		e := edit{conn: &f.conn, state: s}
+		everything, err := e.everything()
+		if err != nil {
+			return nil, err
+		}
+		alive, last := false, true
+		for _, x := range everything {
+			if x.of(network) {
+				who, err := living(x.holder())
+				if err != nil {
+					return nil, err
+				}
+				if who == "" {
+					e.remove(x)
+				}
+				alive = alive || who != ""
+			}
+			last = last && (x.set != attachmentsMap || e.dropped[x.id()])
+		}
+		for _, x := range everything {
+			if !alive && x.note == lease.NetworkAlias(network) {
+				e.remove(x)
+			}
+		}
+		if len(e.drop) == 0 && !last {
+			return nil, nil
+		}
+		gone = portsOf(e.drop)
+		return e.leave(network, last)
+	})
+	return gone, err
+}
+
+// ownEntries is what one attachment has: its ports, its link where that is its own, and last the index that counts them.
+func ownEntries(h plan.HostPorts) []entry {
+	var own []entry
+	name := note(h.Owner)
+	for _, p := range h.Ports {
+		e := portEntry(p)
+		e.value, e.note = append(p.Pod.Addr().AsSlice(), padded(p.Pod.Port())...), name
+		own = append(own, e)
+		if !p.Open {
+			e = permitEntry(p)
+			e.jump, e.note = permitName(h.Owner.Network), name
+			own = append(own, e)
+		}
+	}
+	if h.Link == h.Owner.HostName() {
+		links := linkEntries(h)
+		if h.Hairpin {
+			own = append(own, links[0])
+		}
+		if h.Masquerade {
+			own = append(own, links[1])
+		}
+	} else if h.Hairpin {
+		own = append(own, selfEntries(own, name)...)
+	}
+	source := h.Source
+	if !source.Is4() {
+		source = netip.IPv4Unspecified()
+	}
+	_, who, _ := strings.Cut(name, " ")
+	return append(own, entry{
+		set: attachmentsMap, key: interfaceName(h.Owner.HostName()), value: source.AsSlice(),
+		note: strconv.Itoa(len(own)) + " " + who,
+	})
+}
+
+// selfEntries are the entries of the addresses that ports lead to.
+func selfEntries(ports []entry, name string) []entry {
+	var list []entry
+	for _, p := range portsOf(ports) {
+		addr := p.Pod.Addr().AsSlice()
+		e := entry{set: portNames(p).self, key: append(slices.Clone(addr), addr...), note: name}
+		if !slices.ContainsFunc(list, func(x entry) bool { return x.id() == e.id() }) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// linkEntries are the entries of the interface that a container is reached through, those of hairpinSet and of
+// masqueradeSet. Unless it is the container's own they belong to the network.
+func linkEntries(h plan.HostPorts) []entry {
+	link, who := interfaceName(h.Link), lease.NetworkAlias(h.Owner.Network)
+	if h.Link == h.Owner.HostName() {
+		who = note(h.Owner)
+	}
+	return []entry{
+		{set: hairpinSet, key: append(slices.Clone(link), link...), note: who},
+		{set: masqueradeSet, key: link, note: who},
+	}
+}
+
+// portNames are the names of the sets that a port is in.
+func portNames(p plan.HostPort) portSets {
+	if p.Host.Addr().Is4() {
+		return ipv4.ports()
+	}
+	return ipv6.ports()
+}
+
+// portEntry is the key of a port in the map that leads to the container.
+func portEntry(p plan.HostPort) entry {
+	if p.Wildcard() {
+		return everyEntry(p)
+	}
+	return entry{set: portNames(p).on, key: append(p.Host.Addr().AsSlice(), portKey(p)...)}
+}
+
+// everyEntry is the key that the port has, or would have, if it is on every address.
+func everyEntry(p plan.HostPort) entry { return entry{set: portNames(p).every, key: portKey(p)} }
+
+// permitEntry is the key of a port that not everybody may use.
+func permitEntry(p plan.HostPort) entry {
+	e := portEntry(p)
+	e.set += "_for"
+	return e
+}
+
+// sharedEntry is the key under which it is counted how many addresses have the port to themselves.
+func sharedEntry(p plan.HostPort) entry { return entry{set: portNames(p).shared, key: portKey(p)} }
+
+func portKey(p plan.HostPort) []byte {
+	return append([]byte{byte(p.Protocol), 0, 0, 0}, padded(p.Host.Port())...)
+}
+
+// padded is a port as a register holds it.
+func padded(port uint16) []byte { return append(binary.BigEndian.AppendUint16(nil, port), 0, 0) }
+
+// portKeySize is the size of portKey.
+const portKeySize = 8
+
+// sharedKey is the key of sharedEntry for an entry of a port on one address.
+func sharedKey(e entry) []byte { return e.key[len(e.key)-portKeySize:] }
+
+// podOf is where an entry of a port leads.
+func podOf(e entry) netip.AddrPort {
+	if len(e.value) < 4 {
+		return netip.AddrPort{}
+	}
+	addr, port := e.value[:len(e.value)-4], e.value[len(e.value)-4:]
+	a, _ := netip.AddrFromSlice(addr)
+	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(port))
+}
+
+// portsOf reads the ports among entries.
+func portsOf(entries []entry) []plan.HostPort {
+	var list []plan.HostPort
+	for _, e := range entries {
+		for _, f := range []*family{ipv4, ipv6} {
+			names, host := f.ports(), netip.IPv6Unspecified()
+			if f == ipv4 {
+				host = netip.IPv4Unspecified()
+			}
+			if e.set == names.on {
+				host, _ = netip.AddrFromSlice(e.key[:f.size])
+			}
+			if e.set == names.every || e.set == names.on {
+				key := sharedKey(e)
+				list = append(list, plan.HostPort{
+					Protocol: netconf.Protocol(key[0]), Pod: podOf(e),
+					Host: netip.AddrPortFrom(host, binary.BigEndian.Uint16(key[4:])),
+				})
+			}
+		}
+	}
+	return list
+}
+
+// note names an owner beside an element: the host end, then the interface's alias, as much of it as nft takes of a
+// comment (NFTNL_UDATA_COMMENT_MAXLEN). The first digits of a container id tell enough where all would leave no room.
+func note(o lease.Owner) string {
+	const limit, digits = 128, 12
+	hostEnd := o.HostName()
+	text := hostEnd + " " + o.Alias()
+	if len(text) > limit && len(o.ContainerID) > digits {
+		o.ContainerID = o.ContainerID[:digits]
+		text = hostEnd + " " + o.Alias()
+	}
+	return text[:min(len(text), limit)]
+}
+
+// holder is the host end of the attachment that an entry belongs to, "" when no attachment's.
+func (e entry) holder() string {
+	if e.set == attachmentsMap {
+		return strings.TrimRight(string(e.key), "\x00")
+	}
+	hostEnd, _, _ := strings.Cut(e.note, " ")
+	if !lease.IsHostName(hostEnd) {
+		return ""
+	}
+	return hostEnd
+}
+
+// of reports whether an entry belongs to an attachment of a network.
+func (e entry) of(network string) bool {
+	_, alias, _ := strings.Cut(e.note, " ")
+	return e.holder() != "" && strings.HasPrefix(alias, strings.TrimPrefix(lease.NetworkAlias(network), "network ")+"/")
+}
+
+// number is what a comment begins with.
+func number(note string) int {
+	digits, _, _ := strings.Cut(note, " ")
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return -1
+	}
+	return n
+}
