@@ -15,32 +15,36 @@ import (
 	"github.com/veth-cni/veth/pkg/result"
 )
 
-// Add attaches a container to a network. When it fails it has undone everything it did.
-func Add(ctx context.Context, cfg *netconf.Config) (*current.Result, error) {
+// Add attaches a container to a network and has the result delivered. When that or anything before it fails, it has
+// undone everything it did: a runtime that never got the result does not know of the attachment.
+func Add(ctx context.Context, cfg *netconf.Config, deliver func(*current.Result) error) error {
 	if err := allowed(cfg, netconf.SysctlAllowList); err != nil {
-		return nil, err
+		return err
 	}
 	dns, err := ipam.ResolvConf(cfg.IPAM.ResolvConf)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m, err := open()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer m.close()
 	if err := m.node.Enter(cfg.Attachment.Netns); err != nil {
-		return nil, err
+		return err
 	}
 	if err := m.contained(cfg); err != nil {
-		return nil, err
+		return err
 	}
 	a := adding{machine: m, cfg: m.sized(cfg)}
 	r, err := a.run(ctx, dns)
-	if err != nil {
-		return nil, errors.Join(err, a.rollback(ctx))
+	if err == nil {
+		err = cnierr.Wrap(cnierr.IOFailure, deliver(r), "deliver the result")
 	}
-	return r, nil
+	if err != nil {
+		return errors.Join(err, a.rollback(ctx))
+	}
+	return nil
 }
 
 // adding is an ADD under way.

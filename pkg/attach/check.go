@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"net"
+	"slices"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/ipam"
@@ -28,7 +29,7 @@ func Check(ctx context.Context, cfg *netconf.Config) error {
 	if err != nil {
 		return err
 	}
-	want := p.Objects()
+	want := slices.DeleteFunc(p.Objects(), yields)
 	seen, err := m.observe(want)
 	if err != nil {
 		return err
@@ -40,6 +41,11 @@ func Check(ctx context.Context, cfg *netconf.Config) error {
 		return ipam.NewDelegate(cfg).Check(ctx)
 	}
 	return nil
+}
+
+func yields(o plan.Object) bool {
+	s, ok := o.(plan.Sysctl)
+	return ok && s.Yields
 }
 
 // rebuild makes the plan of the ADD from the configuration and its result. What plugins later in the chain changed and

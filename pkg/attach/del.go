@@ -21,11 +21,21 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 	}
 	defer m.close()
 	owner := plan.Owner(cfg)
-	failed := []error{m.withdraw(owner, plan.ClaimedPorts(cfg)), m.unrule(cfg), m.node.Detach(owner), m.unmask(cfg)}
+	failed := []error{
+		possible(m.withdraw(owner, plan.ClaimedPorts(cfg))), m.unrule(cfg), m.node.Detach(owner), possible(m.unmask(cfg)),
+	}
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
 	}
 	return cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "DEL")
+}
+
+// possible drops an error that says that the kernel lacks a feature: it then holds nothing of it that could be removed.
+func possible(err error) error {
+	if err != nil && cnierr.Of(err, cnierr.KernelRefused).Code == cnierr.FeatureMissing {
+		return nil
+	}
+	return err
 }
 
 // unmask takes back the masquerading of single addresses, which an IPAM plugin may give instead of one of a subnet.

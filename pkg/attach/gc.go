@@ -22,17 +22,14 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 		return err
 	}
 	defer m.close()
-	there, err := m.node.Attachments(cfg.Network)
-	if err != nil {
-		return err
-	}
 	if !cfg.ValidGiven {
 		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: every attachment that exists is kept")
 	}
+	there, unlisted := m.node.Attachments(cfg.Network)
 	kept, err := m.collect(cfg, there)
-	failed := []error{err, m.collectPorts(cfg.Network)}
-	if kept == 0 {
-		failed = append(failed, m.node.Retire(cfg.Network), m.retireMasquerade(cfg.Network))
+	failed := []error{unlisted, err, possible(m.collectPorts(cfg.Network))}
+	if kept == 0 && unlisted == nil {
+		failed = append(failed, m.node.Retire(cfg.Network), possible(m.retireMasquerade(cfg.Network)))
 	}
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).GC(ctx))

@@ -114,20 +114,34 @@ func (m *machine) undo(network string) error {
 }
 
 func (m *machine) undoShared(o plan.Object, network string) error {
-	if gateway, ok := o.(plan.Address); ok && gateway.Label == plan.GatewayLabel {
-		network = "" // every routed network's
-	}
-	if others, err := m.node.Attached(network); others || err != nil {
+	if needed, err := m.needed(o, network); needed || err != nil {
 		return err
 	}
 	if err := m.undoOne(o); err != nil {
 		return err
 	}
-	others, err := m.node.Attached(network)
-	if others {
+	needed, err := m.needed(o, network)
+	if needed {
 		err = m.apply(o)
 	}
 	return err
+}
+
+// needed reports whether somebody else may count on an object that outlives the pair: of a host's setting and of routed
+// mode's gateway everyone who is attached to any network, of what is on a bridge everyone who is on the bridge.
+func (m *machine) needed(o plan.Object, network string) (bool, error) {
+	switch o := o.(type) {
+	case plan.Sysctl:
+		network = ""
+	case plan.VLANInterface:
+		return m.node.Joined(o.Bridge)
+	case plan.Address:
+		if o.Label != plan.GatewayLabel {
+			return m.node.Joined(o.Link)
+		}
+		network = ""
+	}
+	return m.node.Attached(network)
 }
 
 // outlives reports whether an object that others may share stays when the pair is deleted.

@@ -48,6 +48,9 @@ type call struct {
 	ifName string
 	conf   network
 	result *current.Result
+	lost   error // what keeps the result from the runtime
+
+	beforeLoss func() // what happens before that
 }
 
 func (c *call) request() netconf.Request {
@@ -72,9 +75,14 @@ func (c *call) add() error {
 	if err != nil {
 		return err
 	}
-	return c.node.Do(func() (err error) {
-		c.result, err = attach.Add(context.Background(), cfg)
-		return err
+	return c.node.Do(func() error {
+		return attach.Add(context.Background(), cfg, func(r *current.Result) error {
+			c.result = r
+			if c.beforeLoss != nil {
+				c.beforeLoss()
+			}
+			return c.lost
+		})
 	})
 }
 

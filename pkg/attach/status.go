@@ -2,10 +2,13 @@ package attach
 
 import (
 	"context"
+	"slices"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
 )
 
 // Status fails with NotAvailable (50) when an ADD on this network would fail, or would give less than the network
@@ -18,7 +21,9 @@ func Status(ctx context.Context, cfg *netconf.Config) error {
 	defer m.close()
 	for _, check := range []func() error{
 		func() error { return addressesAvailable(ctx, cfg, m) },
+		func() error { return bridgeFits(cfg, m) },
 		func() error { return featuresPresent(cfg, m) },
+		func() error { return settable(cfg, m) },
 		func() error { return allowed(cfg, netconf.SysctlAllowList) },
 		func() error { return reversePathStrict(cfg, m) },
 	} {
@@ -41,6 +46,9 @@ func unavailable(err error) error {
 func addressesAvailable(ctx context.Context, cfg *netconf.Config, m *machine) error {
 	switch {
 	case cfg.IPAM.Builtin():
+		if _, err := ipam.ResolvConf(cfg.IPAM.ResolvConf); err != nil {
+			return err
+		}
 		return ipam.Available(cfg, m.node)
 	case cfg.IPAM.Delegated():
 		return ipam.NewDelegate(cfg).Status(ctx)
@@ -64,17 +72,55 @@ func featuresPresent(cfg *netconf.Config, m *machine) error {
 			return err
 		}
 	}
-	if cfg.Mode == netconf.Bridged {
-		return m.node.ProbeBridge(cfg.Bridge.Name, cfg.Bridge.VLANAware())
+	return nil
+}
+
+func bridgeFits(cfg *netconf.Config, m *machine) error {
+	for _, o := range plan.Wire(m.sized(cfg)).Base {
+		if b, ok := o.(plan.Bridge); ok {
+			return m.node.ProbeBridge(b)
+		}
 	}
 	return nil
+}
+
+// settable looks at what an ADD sets on the host: nothing can be set where /proc/sys is mounted read-only, and IPv6, where
+// the kernel has none, not even looked at.
+func settable(cfg *netconf.Config, m *machine) error {
+	for _, family := range []struct {
+		is4     bool
+		forward plan.Sysctl
+	}{{true, plan.Forward4}, {false, plan.Forward6}} {
+		if !gives(cfg, family.is4) {
+			continue
+		}
+		_, err := m.node.Setting(family.forward.Key)
+		if plan.Forwards(cfg) {
+			err = m.node.ProbeSysctl(family.forward)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gives reports whether containers of a network get addresses of a family. Of what another IPAM plugin gives nothing is
+// known beforehand: IPv4 is likely, IPv6 is left to the ADD.
+func gives(cfg *netconf.Config, is4 bool) bool {
+	if cfg.IPAM.Delegated() {
+		return is4
+	}
+	return cfg.IPAM.Builtin() && slices.ContainsFunc(cfg.IPAM.Pool.Sets, func(s lease.Set) bool {
+		return slices.ContainsFunc(s, func(r lease.Range) bool { return r.Subnet.Addr().Is4() == is4 })
+	})
 }
 
 // reversePathStrict looks at the one global setting that quietly takes a promise of routed mode away: the kernel uses the
 // larger of it and the interface's own (Documentation/networking/ip-sysctl.rst), so 2, loose, lets containers forge
 // their source addresses. The default of systemd-based distributions does not set it; an administrator may have.
 func reversePathStrict(cfg *netconf.Config, m *machine) error {
-	if cfg.Mode != netconf.Routed || cfg.IPAM.Type == "" {
+	if cfg.Mode != netconf.Routed || !gives(cfg, true) {
 		return nil
 	}
 	value, err := m.node.Setting("net/ipv4/conf/all/rp_filter")

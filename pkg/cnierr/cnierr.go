@@ -15,14 +15,15 @@ import (
 
 // The specification's codes this plugin uses.
 const (
-	UnsupportedField   = types.ErrUnsupportedField            // 2: an unknown key, or a value no key may have
-	UnknownContainer   = types.ErrUnknownContainer            // 3: the container's network namespace is not there
-	InvalidEnvironment = types.ErrInvalidEnvironmentVariables // 4: a CNI_* variable
-	IOFailure          = types.ErrIOFailure                   // 5
-	DecodingFailure    = types.ErrDecodingFailure             // 6: not JSON, or JSON of another type
-	InvalidConfig      = types.ErrInvalidNetworkConfig        // 7: keys that contradict each other
-	InvalidNetNS       = types.ErrInvalidNetNS                // 8: not a network namespace, or the host's own
-	NotAvailable       = types.ErrPluginNotAvailable          // 50: STATUS: an ADD would fail
+	IncompatibleVersion = types.ErrIncompatibleCNIVersion      // 1: a cniVersion the plugin does not speak
+	UnsupportedField    = types.ErrUnsupportedField            // 2: an unknown key, or a value no key may have
+	UnknownContainer    = types.ErrUnknownContainer            // 3: the container's network namespace is not there
+	InvalidEnvironment  = types.ErrInvalidEnvironmentVariables // 4: a CNI_* variable
+	IOFailure           = types.ErrIOFailure                   // 5
+	DecodingFailure     = types.ErrDecodingFailure             // 6: not JSON, or JSON of another type
+	InvalidConfig       = types.ErrInvalidNetworkConfig        // 7: keys that contradict each other
+	InvalidNetNS        = types.ErrInvalidNetNS                // 8: not a network namespace, or the host's own
+	NotAvailable        = types.ErrPluginNotAvailable          // 50: STATUS: an ADD would fail
 	// LimitedConnectivity is 51: STATUS: an ADD would fail and what is attached may be cut off.
 	LimitedConnectivity = types.ErrLimitedConnectivity
 )

@@ -265,7 +265,9 @@ func (c *converter) sysctls(p plugin) {
 		}
 	}
 	for _, m := range wanted {
-		one := object{{"name", encode("x")}, {"type", encode(netconf.TypeVeth)}, {"sysctl", object{m}.raw()}}
+		one := object{
+			{"cniVersion", encode("1.1.0")}, {"name", encode("x")}, {"type", encode(netconf.TypeVeth)}, {"sysctl", object{m}.raw()},
+		}
 		if _, err := netconf.Parse(netconf.Request{Config: one.raw()}); err != nil {
 			c.remark(Remark{Lost: true, Path: path, Text: err.Error()})
 			continue

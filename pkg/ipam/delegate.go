@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -62,17 +63,31 @@ func usable(addrs plan.Addresses) error {
 		return errors.New("it gave no address")
 	}
 	for _, a := range addrs.List {
+		if !unicast(a.Prefix.Addr()) {
+			return fmt.Errorf("its address %s is one that no interface can have", a.Prefix)
+		}
+		if a.Gateway.IsValid() && !unicast(a.Gateway) {
+			return fmt.Errorf("its gateway %s of %s is one that no router can have", a.Gateway, a.Prefix)
+		}
 		if ip := a.Prefix.Addr(); a.Gateway.IsValid() && a.Gateway.Is4() != ip.Is4() {
 			return fmt.Errorf("its gateway %s is not of the family of its address %s", a.Gateway, ip)
 		}
 	}
-	for _, r := range addrs.Routes {
+	for i, r := range addrs.Routes {
+		if err := r.CheckNumbers(cnierr.DelegateFailed, fmt.Sprintf("routes[%d]", i)); err != nil {
+			return fmt.Errorf("its route to %s: %w", r.Dst, err)
+		}
+		if r.Via.IsValid() && !unicast(r.Via) {
+			return fmt.Errorf("its route to %s is by %s, an address that no router can have", r.Dst, r.Via)
+		}
 		if r.Via.IsValid() && r.Via.Is4() != r.Dst.Addr().Is4() {
 			return fmt.Errorf("its route to %s is by a gateway of the other family, %s", r.Dst, r.Via)
 		}
 	}
 	return nil
 }
+
+func unicast(a netip.Addr) bool { return !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() }
 
 // Check runs the plugin's CHECK.
 func (d Delegate) Check(ctx context.Context) error {

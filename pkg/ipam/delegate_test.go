@@ -179,14 +179,26 @@ func TestDelegateAdd(t *testing.T) {
 	}
 }
 
+type failingAdd struct {
+	name     string
+	add, del answer
+	code     uint
+	text     string
+}
+
+// unusable is an answer of an address and, if it has a key, a route.
+func unusable(name, address, routeKey, text string) failingAdd {
+	result := `{"cniVersion": "1.1.0", "ips": [{"address": "` + address + `"}]`
+	if routeKey != "" {
+		result += `, "routes": [{"dst": "198.18.0.0/15", ` + routeKey + `}]`
+	}
+	return failingAdd{name: name, add: answer{result + "}", 0}, code: cnierr.DelegateFailed, text: text}
+}
+
 // Whatever is wrong with the answer, the plugin hears DEL before the error is returned: it may have reserved an address.
 func TestDelegateAddFails(t *testing.T) {
-	tests := []struct {
-		name     string
-		add, del answer
-		code     uint
-		text     string
-	}{
+	const onRoute = "its route to 198.18.0.0/15: routes[0]."
+	tests := []failingAdd{
 		{
 			name: "the plugin's own error", add: answer{`{"code": 11, "msg": "busy", "details": "later"}`, 1},
 			code: 11, text: `busy; later`,
@@ -227,6 +239,25 @@ func TestDelegateAddFails(t *testing.T) {
 			code: cnierr.DelegateFailed,
 			text: `its route to ::/0 is by a gateway of the other family, 10.88.0.1`,
 		},
+		unusable("an address of nobody", "0.0.0.0/24", "", "its address 0.0.0.0/24 is one that no interface can have"),
+		unusable("a multicast address", "ff02::5/64", "", "its address ff02::5/64 is one that no interface can have"),
+		unusable("a loopback address", "127.0.0.5/8", "", "its address 127.0.0.5/8 is one that no interface can have"),
+		{
+			name: "a gateway of nobody",
+			add:  answer{`{"cniVersion": "1.0.0", "ips": [{"address": "10.88.0.5/24", "gateway": "224.0.0.1"}]}`, 0},
+			code: cnierr.DelegateFailed, text: `its gateway 224.0.0.1 of 10.88.0.5/24 is one that no router can have`,
+		},
+		unusable("a route by nobody", "10.88.0.5/24", `"gw": "0.0.0.0"`,
+			"its route to 198.18.0.0/15 is by 0.0.0.0, an address that no router can have"),
+		unusable("a negative scope", "10.88.0.5/24", `"scope": -1`, onRoute+`scope: -1 is not valid: want 0 to 255`),
+		unusable("a scope of nine bits", "10.88.0.5/24", `"scope": 256`, onRoute+`scope: 256 is not valid: want 0 to 255`),
+		unusable("a negative table", "10.88.0.5/24", `"table": -1`, onRoute+`table: -1 is not valid: want 0 to 4294967295`),
+		unusable("a table of 33 bits", "10.88.0.5/24", `"table": 4294967296`,
+			onRoute+`table: 4294967296 is not valid: want 0 to 4294967295`),
+		unusable("a mtu of 17 bits", "10.88.0.5/24", `"mtu": 65536`, onRoute+`mtu: 65536 is not valid: want 0 to 65535`),
+		unusable("a negative advmss", "10.88.0.5/24", `"advmss": -9`, onRoute+`advmss: -9 is not valid: want 0 to 65535`),
+		unusable("a negative priority", "10.88.0.5/24", `"priority": -1`,
+			onRoute+`priority: -1 is not valid: want 0 to 4294967295`),
 		{
 			name: "DEL fails too",
 			add:  answer{`{"code": 101, "msg": "full"}`, 1}, del: answer{`{"code": 5, "msg": "disk"}`, 1},

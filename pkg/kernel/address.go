@@ -24,17 +24,52 @@ func (n *Node) applyAddress(a plan.Address) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if a.Sole {
-		there, err := n.makeRoom(a, index)
-		if err != nil || there {
-			return false, err
-		}
-	}
 	err = s.addAddress(a, index)
-	if errors.Is(err, syscall.EEXIST) {
+	added, there := err == nil, errors.Is(err, syscall.EEXIST) // which is nearly always, for what a network shares
+	switch {
+	case !added && !there:
+		return false, err
+	case there && (!a.Sole || s.holds(a.Prefix, index)):
 		return false, nil
+	case !a.Sole:
+		return true, nil
 	}
-	return err == nil, err
+	added, err = n.beSole(a, index, added)
+	if added && err == nil {
+		err = n.keepMAC(a.Link, index)
+	}
+	return added, err
+}
+
+// keepMAC sets an interface's hardware address to what it is. A bridge that others made without one takes the lowest of
+// its ports', and everyone who knows the gateway's would lose it when a port comes or goes; one that was set it keeps.
+func (n *Node) keepMAC(link string, index int) error {
+	l, err := n.host.linkByName(link)
+	if err != nil {
+		return err
+	}
+	n.host.known[link] = l.Attrs()
+	req := n.host.request(unix.RTM_NEWLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, l.Attrs().HardwareAddr))
+	return send(req)
+}
+
+// holds reports whether an address that exists has the prefix length wanted. IPv4 takes one address with several; an
+// IPv6 address has just one, which the kernel tells for the asking (inet6_rtm_getaddr).
+func (s *side) holds(p netip.Prefix, index int) bool {
+	if p.Addr().Is4() {
+		return true
+	}
+	req := s.request(unix.RTM_GETADDR, 0)
+	msg := nl.NewIfAddrmsg(unix.AF_INET6)
+	msg.Index = uint32(index) //nolint:gosec // an index is positive
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	return err == nil && len(answers) == 1 && int(nl.DeserializeIfAddrmsg(answers[0]).Prefixlen) == p.Bits()
 }
 
 func (s *side) addAddress(a plan.Address, index int) error {
@@ -73,33 +108,45 @@ func broadcast(p netip.Prefix) []byte {
 	return b[:]
 }
 
-// makeRoom sees to it that an address may join an interface that is to have just one IPv4 address and no overlapping
-// IPv6 subnets: the bridge's gateway. It reports whether the address is there already.
-func (n *Node) makeRoom(a plan.Address, index int) (bool, error) {
-	others, err := n.addresses(a.Place, a.Link, family(a.Prefix.Addr()))
-	if err != nil {
-		return false, err
+// beSole sees to it that an address, which was just added or is to be, is the only one of an interface that is to have just one IPv4
+// address and no overlapping IPv6 subnets: the bridge's gateway. Only the one who adds it has to look at the others. To
+// remove them it must go first: the kernel removes an IPv4 address's secondary ones along with it.
+func (n *Node) beSole(a plan.Address, index int, added bool) (bool, error) {
+	s := n.side(a.Place)
+	rivals, err := n.rivals(a)
+	if err != nil || len(rivals) == 0 {
+		return added, err
 	}
-	for _, o := range others {
-		if o.Prefix == a.Prefix {
-			return true, nil
+	if added {
+		if err := s.deleteAddress(a.Prefix, index); err != nil {
+			return true, err
 		}
 	}
-	for _, o := range others {
+	if !a.Force {
+		return false, cnierr.New(cnierr.Conflict,
+			"%s has the address %s already: want %s to be its gateway address, or forceAddress to replace it",
+			a.Link, rivals[0].Prefix, a.Prefix)
+	}
+	n.evicted[a.ID()] = rivals
+	for _, o := range rivals {
+		if err := s.deleteAddress(o.Prefix, index); err != nil && !missing(err) {
+			return true, fmt.Errorf("remove %s: %w", o.Prefix, err)
+		}
+	}
+	return true, s.addAddress(a, index)
+}
+
+// rivals are the other addresses of an interface that a sole one does not go together with.
+func (n *Node) rivals(a plan.Address) ([]plan.Address, error) {
+	all, err := n.addresses(a.Place, a.Link, family(a.Prefix.Addr()))
+	var out []plan.Address
+	for _, o := range all {
 		ip := o.Prefix.Addr()
-		if ip.IsLinkLocalUnicast() || (ip.Is6() && !o.Prefix.Overlaps(a.Prefix)) {
-			continue
-		}
-		if !a.Force {
-			return false, cnierr.New(cnierr.Conflict,
-				"%s has the address %s already: want %s to be its gateway address, or forceAddress to replace it",
-				a.Link, o.Prefix, a.Prefix)
-		}
-		if err := n.side(a.Place).deleteAddress(o.Prefix, index); err != nil && !missing(err) {
-			return false, fmt.Errorf("remove %s: %w", o.Prefix, err)
+		if o.Prefix != a.Prefix && !ip.IsLinkLocalUnicast() && (ip.Is4() || o.Prefix.Overlaps(a.Prefix)) {
+			out = append(out, o)
 		}
 	}
-	return false, nil
+	return out, err
 }
 
 func (s *side) deleteAddress(p netip.Prefix, index int) error {
@@ -119,7 +166,19 @@ func (n *Node) undoAddress(a plan.Address) error {
 	if err != nil {
 		return err
 	}
-	return s.deleteAddress(a.Prefix, index)
+	failed := []error{present(s.deleteAddress(a.Prefix, index))}
+	for _, o := range n.evicted[a.ID()] {
+		failed = append(failed, s.addAddress(o, index))
+	}
+	return errors.Join(failed...)
+}
+
+// present drops an error that says that what is to go is gone.
+func present(err error) error {
+	if missing(err) {
+		return nil
+	}
+	return err
 }
 
 // addresses lists the addresses of one interface.

@@ -40,7 +40,11 @@ func (n *Node) applyBridge(b plan.Bridge) (bool, error) {
 	if err := fits(b, l); err != nil {
 		return created, err
 	}
-	return created, n.adjustBridge(b, l)
+	adjusted, err := n.adjustBridge(b, l)
+	if adjusted && !created {
+		n.found[b.Name] = l
+	}
+	return created || adjusted, err
 }
 
 // madeHere reports whether a bridge has a hardware address such as this plugin gives to one of its name. The alias says
@@ -69,11 +73,13 @@ func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
 	return nil
 }
 
-// complete draws the bytes that a hardware address lacks.
+// complete draws the bytes that a hardware address lacks, of a unicast address that is locally administered.
 func complete(begin net.HardwareAddr) net.HardwareAddr {
 	const length = 6 // ETH_ALEN
 	mac := make(net.HardwareAddr, length)
-	_, _ = rand.Read(mac[copy(mac, begin):]) // never fails (crypto/rand)
+	_, _ = rand.Read(mac) // never fails (crypto/rand)
+	mac[0] = mac[0]&^1 | 2
+	copy(mac, begin)
 	return mac
 }
 
@@ -128,37 +134,47 @@ func fits(b plan.Bridge, l netlink.Link) error {
 }
 
 // adjustBridge changes of an existing bridge only what the plan insists on and others do not mind.
-func (n *Node) adjustBridge(b plan.Bridge, l netlink.Link) error {
-	br, ok := l.(*netlink.Bridge)
-	if b.VLANs && ok && (br.VlanFiltering == nil || !*br.VlanFiltering) {
-		if err := n.filterVLANs(l.Attrs().Index); err != nil {
-			return err
+func (n *Node) adjustBridge(b plan.Bridge, l netlink.Link) (adjusted bool, err error) {
+	if b.VLANs && !filtersVLANs(l) {
+		if err := n.filterVLANs(l.Attrs().Index, true); err != nil {
+			return false, err
 		}
+		adjusted = true
 	}
-	up, promisc := l.Attrs().Flags&net.FlagUp != 0, l.Attrs().RawFlags&unix.IFF_PROMISC != 0
-	if up && (promisc || !b.Promisc) {
-		return nil
+	want := l.Attrs().RawFlags&bridgeFlags | unix.IFF_UP
+	if b.Promisc {
+		want |= unix.IFF_PROMISC
 	}
+	if want == l.Attrs().RawFlags&bridgeFlags {
+		return adjusted, nil
+	}
+	return true, n.setFlags(l.Attrs().Index, want)
+}
+
+// bridgeFlags are those that a plan may change.
+const bridgeFlags = unix.IFF_UP | unix.IFF_PROMISC
+
+func (n *Node) setFlags(index int, flags uint32) error {
 	req := n.host.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(l.Attrs().Index) //nolint:gosec // an index fits 31 bits
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	if b.Promisc {
-		msg.Flags |= unix.IFF_PROMISC
-		msg.Change |= unix.IFF_PROMISC
-	}
+	msg.Index, msg.Flags, msg.Change = int32(index), flags, bridgeFlags //nolint:gosec // an index fits 31 bits
 	req.AddData(msg)
 	return send(req)
 }
 
-func (n *Node) filterVLANs(index int) error {
+func filtersVLANs(l netlink.Link) bool {
+	br, ok := l.(*netlink.Bridge)
+	return ok && br.VlanFiltering != nil && *br.VlanFiltering
+}
+
+func (n *Node) filterVLANs(index int, on bool) error {
 	req := n.host.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
 	req.AddData(msg)
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
-	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, []byte{1})
+	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, flag(on))
 	req.AddData(info)
 	err := send(req)
 	if errors.Is(err, syscall.EOPNOTSUPP) {
@@ -182,28 +198,52 @@ func (n *Node) observeBridge(b plan.Bridge) (plan.Object, error) {
 	if got.MTU > b.MTU && b.MTU > 0 {
 		got.MTU = b.MTU
 	}
-	if br, ok := l.(*netlink.Bridge); ok {
-		got.VLANs = br.VlanFiltering != nil && *br.VlanFiltering
-	}
+	got.VLANs = filtersVLANs(l)
 	return got, nil
 }
 
-// undoBridge removes a bridge nobody else uses: one that another call has joined meanwhile stays.
+// undoBridge removes a bridge nobody else uses: one that another call has joined meanwhile stays. A bridge that was
+// there before gets back what it was.
 func (n *Node) undoBridge(b plan.Bridge) error {
-	l, err := n.host.linkByName(b.Name)
-	if err != nil {
+	if was, ok := n.found[b.Name]; ok {
+		return n.restoreBridge(b, was)
+	}
+	joined, err := n.Joined(b.Name)
+	if err != nil || joined {
 		return err
+	}
+	return n.host.deleteLink(b.Name)
+}
+
+func (n *Node) restoreBridge(b plan.Bridge, was netlink.Link) error {
+	var failed []error
+	if b.VLANs && !filtersVLANs(was) {
+		failed = append(failed, n.filterVLANs(was.Attrs().Index, false))
+	}
+	failed = append(failed, n.setFlags(was.Attrs().Index, was.Attrs().RawFlags&bridgeFlags))
+	return errors.Join(failed...)
+}
+
+// Joined reports whether a bridge, or the bridge below a VLAN interface, has any ports. It walks all interfaces.
+func (n *Node) Joined(name string) (bool, error) {
+	l, err := n.host.linkByName(name)
+	if err != nil {
+		return false, err
+	}
+	bridge := l.Attrs().Index
+	if l.Type() == "vlan" {
+		bridge = l.Attrs().ParentIndex
 	}
 	links, err := n.dumpLinks()
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, port := range links {
-		if port.Attrs().MasterIndex == l.Attrs().Index {
-			return nil
+		if port.Attrs().MasterIndex == bridge {
+			return true, nil
 		}
 	}
-	return n.host.deleteLink(b.Name)
+	return false, nil
 }
 
 // applyVLANInterface makes the bridge a member of the VLAN and puts an 802.1Q interface on it.

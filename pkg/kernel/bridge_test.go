@@ -95,9 +95,10 @@ func TestBridgeOfOthers(t *testing.T) {
 			t.Parallel()
 			on(t, func(m *machine) {
 				m.must(test.make())
-				created, err := m.kernel.Apply(test.want)
-				if created {
-					m.Error("Apply says it created what was there")
+				before := m.node.Snapshot()
+				changed, err := m.kernel.Apply(test.want)
+				if really := m.node.Snapshot() != before; changed != really {
+					m.Errorf("Apply says it changed something: %v, but it is %v", changed, really)
 				}
 				switch {
 				case test.code != 0:
@@ -201,7 +202,7 @@ func TestProbeBridge(t *testing.T) {
 			on(t, func(m *machine) {
 				m.must(test.make())
 				before := m.snapshot()
-				err := m.kernel.ProbeBridge("br0", false)
+				err := m.kernel.ProbeBridge(plan.Bridge{Name: "br0", Kind: "bridge"})
 				if test.code != 0 {
 					m.refused(err, test.code)
 				} else if err != nil {
@@ -244,8 +245,8 @@ func TestBridgeHalfMade(t *testing.T) {
 		jumbo.MTU = 9000
 		half := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0", HardwareAddr: append(plan.BridgeMAC("br0"), 1, 2, 3)}}
 		m.must(netlink.LinkAdd(half))
-		if created, err := m.kernel.Apply(jumbo); created || err != nil {
-			m.Fatalf("created %v, %v, want the bridge found and finished", created, err)
+		if _, err := m.kernel.Apply(jumbo); err != nil {
+			m.Fatalf("%v, want the bridge found and finished", err)
 		}
 		m.asPlanned(jumbo)
 		want, got := fmt.Sprintf("link br0 bridge up mtu 9000 alias %q\n", bridge.Alias), m.node.Snapshot()

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -23,13 +24,19 @@ func (n *Node) Detach(owner lease.Owner) error {
 	if err != nil {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "look for the host end")
 	}
-	if alias := l.Attrs().Alias; l.Type() != "veth" || (alias != "" && !lease.Owns(alias, owner.Network)) {
+	if l.Type() != "veth" || !ours(l.Attrs(), owner) {
 		return nil
 	}
 	if err := n.host.deleteLink(name); err != nil && !missing(err) {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "remove interface %s", name)
 	}
 	return nil
+}
+
+// ours reports whether the interface of an attachment's name is the attachment's: by its alias, which an administrator
+// may have changed and a killed ADD has not written, or by its hardware address, which follows from its name.
+func ours(a *netlink.LinkAttrs, owner lease.Owner) bool {
+	return a.Alias == "" || lease.Owns(a.Alias, owner.Network) || bytes.Equal(a.HardwareAddr, plan.HostMAC(a.Name))
 }
 
 // Attached is a host end that the plugin made.

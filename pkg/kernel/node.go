@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,8 @@ type Node struct {
 	netns     ns.NetNS
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
+	found     map[string]netlink.Link     // bridges that Apply changed, as they were
+	evicted   map[string][]plan.Address   // those that Apply removed to make room for another, by its ID
 	entered   bool                        // the thread is in the container's namespace
 }
 
@@ -35,7 +38,10 @@ func Open() (*Node, error) {
 	if err != nil {
 		return nil, cnierr.Wrap(cnierr.KernelRefused, err, "reach the host's network namespace")
 	}
-	return &Node{host: host, before: map[string]string{}, joined: map[plan.VLANInterface]bool{}}, nil
+	return &Node{
+		host: host, before: map[string]string{}, joined: map[plan.VLANInterface]bool{},
+		found: map[string]netlink.Link{}, evicted: map[string][]plan.Address{},
+	}, nil
 }
 
 // Enter opens the container's network namespace at a path. It fails with UnknownContainer when there is nothing at the

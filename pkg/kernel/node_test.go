@@ -124,7 +124,7 @@ func TestNothingStaysOpen(t *testing.T) {
 				}
 			}
 			m.must(k.Enter(m.container.Path))
-			m.must(k.ProbeBridge("br0", false))
+			m.must(k.ProbeBridge(plan.Bridge{Name: "br0"}))
 			forward := plan.Sysctl{Place: plan.Container, Key: "net/ipv4/ip_forward", Value: "1"}
 			for _, o := range []plan.Object{bridge, port, inside, forward} {
 				_, err := k.Apply(o)

@@ -7,7 +7,7 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// Apply makes the kernel hold an object. created is false when it was there already. A shared object that was there
+// Apply makes the kernel hold an object. created is false when it was there already, so that there is nothing to undo. A shared object that was there
 // but is not what the plan wants is a Conflict, unless it can be changed without harm to others.
 func (n *Node) Apply(o plan.Object) (created bool, err error) {
 	switch o := o.(type) {

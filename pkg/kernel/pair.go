@@ -85,8 +85,10 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 		n.container.known[p.Peer] = &netlink.LinkAttrs{Name: p.Peer, Index: made.Attrs().ParentIndex, MTU: cmp.Or(p.PeerMTU, made.Attrs().MTU)}
 		return nil
 	}
-	_, err = n.host.indexOf(p.Host)
-	return err
+	if _, err := n.host.indexOf(p.Host); err != nil {
+		return errors.Join(err, present(n.host.deleteLink(p.Host)))
+	}
+	return nil
 }
 
 // ErrBridgeGone says that the bridge was removed after it had been looked up. Look for it again.

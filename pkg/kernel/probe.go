@@ -1,30 +1,44 @@
 package kernel
 
 import (
+	"errors"
+	"fmt"
+	"path/filepath"
 	"runtime"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// ProbeBridge reports whether the kernel makes bridges, and bridges that filter VLANs when vlans is set. It fails with
-// FeatureMissing. A bridge of that name that is there already is the proof. Otherwise the kernel is asked to make one in
-// a namespace that is thrown away at once: it says what it can do by doing it only.
-func (n *Node) ProbeBridge(name string, vlans bool) error {
-	if l, err := n.host.linkByName(name); err == nil {
-		br, ok := l.(*netlink.Bridge)
+// ProbeBridge reports whether Apply would make or accept a bridge. It fails with Conflict when an interface of that name
+// cannot serve as the bridge, and with FeatureMissing when the kernel has no bridges, or none that filter VLANs where
+// that is wanted. A bridge that is there already is the proof. Otherwise the kernel is asked to make one in a namespace
+// that is thrown away at once: it says what it can do by doing it only.
+func (n *Node) ProbeBridge(b plan.Bridge) error {
+	if l, err := n.host.linkByName(b.Name); err == nil {
+		if err := fits(b, l); err != nil {
+			return err
+		}
 		// Every kernel tells the setting, also one that cannot switch it on (br_fill_info).
-		if ok && (!vlans || br.VlanFiltering != nil && *br.VlanFiltering) {
+		if !b.VLANs || filtersVLANs(l) {
 			return nil
 		}
-		if !ok {
-			return fits(plan.Bridge{Name: name}, l)
+	}
+	return try("bridges", b)
+}
+
+// ProbeSysctl reports whether Apply could give the host a setting. It fails with FeatureMissing when that is one of IPv6
+// and the kernel has none, and with IOFailure when it is set otherwise and cannot be written.
+func (n *Node) ProbeSysctl(s plan.Sysctl) error {
+	now, err := n.Setting(s.Key)
+	if err == nil && now != s.Value {
+		if err = unix.Access(filepath.Join(sysctls, s.Key), unix.W_OK); err != nil {
+			err = fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 	}
-	return try("bridges", plan.Bridge{Name: "probe", Kind: "bridge", Up: true, VLANs: vlans, MAC: []byte{2, 0, 0, 0, 0, 1}})
+	return cnierr.Wrap(cnierr.IOFailure, err, "%s", s.ID())
 }
 
 // try applies objects, which are called what, in a namespace that is thrown away at once.
@@ -48,7 +62,8 @@ func tryHere(what string, objects []plan.Object) error {
 	defer scratch.Close()
 	for _, o := range objects {
 		if _, err := scratch.Apply(o); err != nil {
-			return err
+			// Apply's sentence begins with the object, which in this namespace is nobody's.
+			return cnierr.Wrap(cnierr.KernelRefused, errors.Unwrap(err), "try %s", what)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -17,6 +18,9 @@ import (
 // applyRoute adds a route and never replaces one. On the host's side a route to the same destination belongs to somebody
 // else: EEXIST is an error there. In the container the kernel may have made the very route with the address.
 func (n *Node) applyRoute(r plan.Route) (bool, error) {
+	if r.Implied {
+		return false, nil
+	}
 	s := n.side(r.Place)
 	index, err := s.indexOf(r.Link)
 	if err != nil {
@@ -127,12 +131,12 @@ func (n *Node) observeRoute(r plan.Route) (plan.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := r.Table
-	if table == 0 {
-		table = unix.RT_TABLE_MAIN
+	filter, mask, err := s.routesLike(r)
+	if err != nil {
+		return nil, err
 	}
 	list, err := whole(func() ([]netlink.Route, error) {
-		return h.RouteListFiltered(family(r.Dst.Addr()), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		return h.RouteListFiltered(family(r.Dst.Addr()), filter, mask)
 	})
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, err
@@ -148,14 +152,25 @@ func (n *Node) observeRoute(r plan.Route) (plan.Object, error) {
 	return nil, syscall.ESRCH
 }
 
-// seenRoute is a route of the kernel in the plan's terms. A metric that was not asked for is the kernel's own: 1024 in
-// IPv6, where a route cannot have none.
+// routesLike says where to look for a route: in its table, or, if an address of a link implies it, in all routes of the
+// link. Two networks of a container may share a subnet, and each address has a route of its own then.
+func (s *side) routesLike(r plan.Route) (*netlink.Route, uint64, error) {
+	if !r.Implied {
+		return &netlink.Route{Table: cmp.Or(r.Table, unix.RT_TABLE_MAIN)}, netlink.RT_FILTER_TABLE, nil
+	}
+	index, err := s.indexOf(r.Link)
+	return &netlink.Route{Table: unix.RT_TABLE_UNSPEC, LinkIndex: index}, netlink.RT_FILTER_TABLE | netlink.RT_FILTER_OIF, err
+}
+
+// seenRoute is a route of the kernel in the plan's terms. A metric that was not asked for is the kernel's own: in IPv6,
+// where a route cannot have none, 1024, and 256 for one that an address implies.
 func seenRoute(want plan.Route, x netlink.Route) plan.Route {
 	got := plan.Route{
 		Place: want.Place, Dst: seenPrefix(want.Dst, x.Dst), Table: want.Table,
 		Metric: x.Priority, MTU: x.MTU, AdvMSS: x.AdvMSS,
 	}
-	if want.Metric == 0 && want.Dst.Addr().Is6() && x.Priority == defaultMetric6 {
+	own := map[bool]int{false: defaultMetric6, true: impliedMetric6}[want.Implied]
+	if want.Metric == 0 && want.Dst.Addr().Is6() && x.Priority == own {
 		got.Metric = 0
 	}
 	if want.Scope != nil {
@@ -174,7 +189,10 @@ func seenRoute(want plan.Route, x netlink.Route) plan.Route {
 	return got
 }
 
-const defaultMetric6 = 1024 // IP6_RT_PRIO_USER
+const (
+	defaultMetric6 = 1024 // IP6_RT_PRIO_USER
+	impliedMetric6 = 256  // IP6_RT_PRIO_ADDRCONF
+)
 
 func seenPrefix(want netip.Prefix, dst *net.IPNet) netip.Prefix {
 	if dst == nil {

@@ -317,3 +317,48 @@ func TestRouteThatTheAddressMade(t *testing.T) {
 		})
 	}
 }
+
+// TestRouteImplied: what the kernel makes with an address is looked for on the address's own link, in whatever table.
+func TestRouteImplied(t *testing.T) {
+	t.Parallel()
+	for _, subnet := range []string{"198.18.0.5/24", "2001:db8::5/64"} {
+		t.Run(subnet, func(t *testing.T) {
+			t.Parallel()
+			on(t, func(m *machine) {
+				implied := plan.Route{Place: plan.Container, Link: "eth0", Dst: prefix(subnet).Masked(), Implied: true}
+				if created, err := m.kernel.Apply(implied); created || err != nil {
+					m.Errorf("created %v, %v, want nothing done", created, err)
+				}
+				m.apply(pair, inside, second, secondInside)
+				for _, name := range []string{"eth1", "eth0"} {
+					m.apply(plan.Address{Place: plan.Container, Link: name, Prefix: prefix(subnet)})
+				}
+				m.asPlanned(implied)
+				change := func(how func(*netlink.Route) error) {
+					m.must(m.container.Do(func() error {
+						l, err := netlink.LinkByName("eth0")
+						m.must(err)
+						filter := &netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(implied.Dst)}
+						list, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, filter,
+							netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
+						m.must(err)
+						if len(list) != 1 {
+							m.Fatalf("found the routes %v, want one", list)
+						}
+						return how(&list[0])
+					}))
+				}
+				change(func(r *netlink.Route) error {
+					old := *r
+					r.Table = 100
+					return errors.Join(netlink.RouteAdd(r), netlink.RouteDel(&old))
+				})
+				m.asPlanned(implied)
+				change(netlink.RouteDel)
+				if got := m.findings(implied).String(); got != implied.ID()+": missing" {
+					m.Errorf("CHECK finds %q, want the route missing", got)
+				}
+			})
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -24,7 +25,7 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 			return nil
 		}
 		if err != nil {
-			return err
+			return lacksIPv6(s.Key, err)
 		}
 		if now == s.Value {
 			return nil
@@ -40,6 +41,18 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 		return nil
 	})
 	return created, err
+}
+
+// lacksIPv6 says what it means that a setting of IPv6 is not there when none is: the kernel was built without IPv6, or
+// booted with ipv6.disable=1.
+func lacksIPv6(key string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(key, "net/ipv6/") {
+		return err
+	}
+	if _, other := os.Stat(filepath.Join(sysctls, "net/ipv6/conf")); other == nil {
+		return err
+	}
+	return cnierr.Wrap(cnierr.FeatureMissing, err, "IPv6 is not in this kernel: want CONFIG_IPV6, and no ipv6.disable=1 at boot")
 }
 
 // undoSysctl puts back what a setting of the host was before this Node changed it.
@@ -63,8 +76,11 @@ func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
 	return got, err
 }
 
-// Setting reads a sysctl of the host.
-func (n *Node) Setting(key string) (string, error) { return readSetting(filepath.Join(sysctls, key)) }
+// Setting reads a sysctl of the host. It fails with FeatureMissing when that is one of IPv6 and the kernel has none.
+func (n *Node) Setting(key string) (string, error) {
+	value, err := readSetting(filepath.Join(sysctls, key))
+	return value, lacksIPv6(key, err)
+}
 
 // readSetting gives the words of a setting with one space between them; the kernel puts tabs between numbers.
 func readSetting(path string) (string, error) {

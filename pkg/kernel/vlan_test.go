@@ -114,10 +114,10 @@ func TestVLANsRefused(t *testing.T) {
 		t.Parallel()
 		on(t, func(m *machine) {
 			before := m.snapshot()
-			m.refused(m.kernel.ProbeBridge("br0", true), cnierr.FeatureMissing)
+			m.refused(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}), cnierr.FeatureMissing)
 			m.unchanged(before, "after the probe")
 			m.apply(bridge)
-			m.refused(m.kernel.ProbeBridge("br0", true), cnierr.FeatureMissing)
+			m.refused(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}), cnierr.FeatureMissing)
 		})
 	})
 }
@@ -212,12 +212,12 @@ func TestVLANs(t *testing.T) {
 		t.Parallel()
 		on(t, func(m *machine) {
 			before := m.snapshot()
-			m.must(m.kernel.ProbeBridge("br0", true))
+			m.must(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}))
 			m.unchanged(before, "after the probe")
 			m.apply(bridge)
-			m.must(m.kernel.ProbeBridge("br0", true))
+			m.must(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}))
 			m.apply(vlanBridge)
-			m.must(m.kernel.ProbeBridge("br0", true))
+			m.must(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}))
 		})
 	})
 	t.Run("packets", func(t *testing.T) {

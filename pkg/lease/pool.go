@@ -28,8 +28,9 @@ type Pool struct {
 
 // NewRange returns the range that host-local's keys subnet, rangeStart, rangeEnd and gateway describe; an invalid
 // address is a key that was not given. By default gateway and first are the address after the network address, and last
-// is the subnet's last address, in IPv4 the one before the broadcast address. Unlike host-local it refuses a gateway
-// outside its subnet.
+// is the subnet's last address, in IPv4 the one before the broadcast address. Unlike host-local it refuses a subnet with
+// addresses that no interface can have, and a gateway that is outside its subnet, its network address or its broadcast
+// address.
 func NewRange(subnet netip.Prefix, first, last, gateway netip.Addr) (Range, error) {
 	if err := checkSubnet(subnet); err != nil {
 		return Range{}, err
@@ -44,7 +45,12 @@ func NewRange(subnet netip.Prefix, first, last, gateway netip.Addr) (Range, erro
 			return Range{}, fmt.Errorf("%s %s is outside subnet %s", key.name, key.addr, subnet)
 		}
 	}
-	if r.Last.Less(r.First) {
+	switch last := lastOf(subnet); {
+	case r.Gateway == subnet.Addr():
+		return Range{}, fmt.Errorf("gateway %s is the network address of subnet %s", r.Gateway, subnet)
+	case r.Gateway == last && last.Is4():
+		return Range{}, fmt.Errorf("gateway %s is the broadcast address of subnet %s", r.Gateway, subnet)
+	case r.Last.Less(r.First):
 		return Range{}, fmt.Errorf("rangeStart %s is after rangeEnd %s", r.First, r.Last)
 	}
 	return r, nil
@@ -57,7 +63,29 @@ func checkSubnet(subnet netip.Prefix) error {
 	if most := subnet.Addr().BitLen() - 2; subnet.Bits() > most {
 		return fmt.Errorf("subnet %s is too small to lease from: want /%d or larger", subnet, most)
 	}
+	for _, u := range unleasable {
+		if subnet.Overlaps(u.prefix) {
+			return fmt.Errorf("subnet %s has addresses that no container can have: %s is %s", subnet, u.prefix, u.is)
+		}
+	}
 	return nil
+}
+
+// unleasable are the addresses that have a meaning of their own on every host. Class E, 240.0.0.0/4, is none of them but
+// for its last address: the kernel takes it for unicast, and clouds give it to containers.
+var unleasable = []struct {
+	prefix netip.Prefix
+	is     string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "this network (RFC 1122)"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
+	{netip.MustParsePrefix("::/128"), "unspecified"},
+	{netip.MustParsePrefix("::1/128"), "loopback"},
+	{netip.MustParsePrefix("::ffff:0:0/96"), "IPv4 in IPv6 form"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local"},
+	{netip.MustParsePrefix("ff00::/8"), "multicast"},
 }
 
 // checkMasked refuses a prefix that spans would take for other addresses than the reader of the configuration does.

@@ -748,13 +748,47 @@ func TestBadPrevResult(t *testing.T) {
 		{"null", Request{}, prev(`{"interfaces": [null]}`), 6, is + `a list in it holds null`},
 		{"another version", Request{}, prev(`{"cniVersion": "0.4.0"}`), 6, is + `could not parse prevResult: ` +
 			`result type supports [1.0.0 1.1.0] but unmarshalled CNIVersion is "0.4.0"`},
+	})
+}
+
+func TestBadVersion(t *testing.T) {
+	const known = ` is not valid: want one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0`
+	const layer2 = ` is not valid: want at least 0.3.0 for a network without ipam (layer 2): ` +
+		`an older result must have an address; a cniVersion left out is 0.1.0`
+	version := func(v, keys string) string { return `{"cniVersion": "` + v + `", "name": "net", ` + keys + `}` }
+	unknown := []badCase{
+		{"none", Request{}, version("x", `"type": "veth"`), 1, `cniVersion: "x"` + known},
+		{"of the future", Request{}, version("9.9.9", `"type": "veth"`), 1, `cniVersion: "9.9.9"` + known},
+		{"short", Request{}, version("1.1", `"type": "veth"`), 1, `cniVersion: "1.1"` + known},
+		{"number", Request{}, `{"cniVersion": 1, "name": "net"}`, 6, `cniVersion: 1 is not valid: want a string`},
+	}
+	runBad(t, unknown)
+	runBad(t, []badCase{
+		{"layer 2", Request{}, version("0.2.0", `"type": "veth"`), 7, `cniVersion: "0.2.0"` + layer2},
+		{"layer 2 of type ptp", Request{}, version("0.1.0", `"type": "ptp"`), 7, `cniVersion: "0.1.0"` + layer2},
+		{"layer 2 without a version", Request{}, `{"name": "net", "type": "bridge"}`, 7, `cniVersion: "0.1.0"` + layer2},
 		{
-			"version unknown",
+			"an interface that stays down",
 			Request{},
-			`{"cniVersion": "9.0.0", "name": "n", "type": "ptp", "prevResult": {}}`, 6,
-			`prevResult: not a result of cniVersion 9.0.0: could not parse prevResult: unsupported CNI result version "9.0.0"`,
+			version("0.2.0", `"type": "bridge", "disableContainerInterface": true`), 7, `cniVersion: "0.2.0"` + layer2,
+		},
+		{
+			"a result before it without an address",
+			Request{},
+			version("0.2.0", `"type": "veth", "prevResult": {}`), 7, `cniVersion: "0.2.0"` + layer2,
 		},
 	})
+	for _, tt := range unknown { // the same, without what Parse alone looks at
+		err := Vet(Request{Config: []byte(tt.config)})
+		if coded := cnierr.Of(err, 0); err == nil || coded.Code != tt.code || coded.Msg != tt.msg {
+			t.Errorf("%s: Vet gave %v, want %s", tt.name, err, tt.msg)
+		}
+	}
+	for _, v := range []string{`"0.1.0"`, `"1.1.0"`, `""`, `null`} {
+		if err := Vet(Request{Config: []byte(`{"cniVersion": ` + v + `, "name": "net"}`)}); err != nil {
+			t.Errorf("Vet refuses cniVersion %s: %v", v, err)
+		}
+	}
 }
 
 func TestBadAttachments(t *testing.T) {

@@ -23,7 +23,7 @@ func TestBandwidth(t *testing.T) {
 		},
 		{"from the runtime", veth(kubelet), dynamic},
 		{"of a bridge", bridged(kubelet), dynamic},
-		{"of the reference type", `{"name": "net", "type": "ptp", ` + kubelet + `}`, dynamic},
+		{"of the reference type", `{"cniVersion": "1.1.0", "name": "net", "type": "ptp", ` + kubelet + `}`, dynamic},
 		{
 			"the network wins", veth(`"ingressRate": 5000, "egressRate": 6000`, kubelet),
 			Bandwidth{Ingress: Limit{5000, 0}, Egress: Limit{6000, 0}, Latency: 25 * time.Millisecond},

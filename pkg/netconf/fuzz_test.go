@@ -25,6 +25,7 @@ func FuzzParse(f *testing.F) {
 		veth(`"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}], "cni.dev/attachments": null`),
 		pooled(`"sysctl": {"net.ipv4.conf.IFNAME.log_martians": "1", "net/ipv6/conf/eth0.5/hop_limit": " 13 "}`,
 			`"promisc": true, "allmulti": false, "txQLen": 9, "mac": "02:00:00:00:00:04", "table": "auto"`),
+		builtin(`"subnet": "169.254.0.0/16"`),
 		bridged(`"ipam": {"type": "dhcp"}, "table": 100, "defaultRouteMetric": 9, "mtuOverhead": 50`),
 	} {
 		f.Add("c1", "eth0", "IgnoreUnknown=1;IP=10.88.0.6;MAC=02:00:00:00:00:03;K8S_POD_NAME=p", []byte(seed))
@@ -68,6 +69,8 @@ func must(t *testing.T, ok bool, what string, value any) {
 func checkLink(t *testing.T, c *Config) {
 	t.Helper()
 	must(t, c.Network != "" && c.CNIVersion != "", "unnamed", c)
+	must(t, c.IPAM.Type != "" || !beforeLists(c.CNIVersion) || c.Prev != nil && len(c.Prev.IPs) > 0,
+		"a result that must have an address and has none", c)
 	must(t, slices.Contains([]string{TypeVeth, TypeBridge, TypePTP}, c.Type), "type", c.Type)
 	must(t, c.MTU == 0 || c.MTU >= 68 && c.MTU <= 65535, "MTU", c.MTU)
 	must(t, c.MAC == nil || len(c.MAC) == 6 && c.MAC[0]&1 == 0, "MAC", c.MAC)
@@ -98,6 +101,7 @@ func checkPool(t *testing.T, c *Config) {
 	if err := i.Pool.Validate(); err != nil {
 		t.Error(err)
 	}
+	must(t, c.Mode != Routed || c.Type != TypeVeth || i.Pool.Usable(routedGateway) != nil, "leases the gateway", i.Pool)
 	sets := map[int]bool{}
 	for _, a := range i.Requested {
 		must(t, i.Pool.Usable(a) == nil && !a.Is4In6() && a.Zone() == "", "requested", a)

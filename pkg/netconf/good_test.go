@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -52,8 +53,10 @@ func TestParse(t *testing.T) {
 	}{
 		{
 			name:   "shortest",
-			config: `{"name": "net", "type": "veth"}`,
-			want:   Config{CNIVersion: "0.1.0", Network: "net", Type: TypeVeth, DefaultGateway: true},
+			config: `{"name": "net", "type": "veth", "ipam": {"type": "dhcp"}}`,
+			want: Config{
+				CNIVersion: "0.1.0", Network: "net", Type: TypeVeth, DefaultGateway: true, IPAM: IPAM{Type: "dhcp"},
+			},
 		},
 		{
 			name: "reference bridge",
@@ -170,9 +173,33 @@ func TestDefaultGateway(t *testing.T) {
 		{"ptp false", `"type": "ptp", "isDefaultGateway": false`, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := mustParse(t, Request{Config: []byte(`{"name": "net", ` + tt.keys + `}`)})
+			c := mustParse(t, Request{Config: []byte(`{"cniVersion": "1.1.0", "name": "net", ` + tt.keys + `}`)})
 			equal(t, "DefaultGateway", c.DefaultGateway, tt.inside)
 			equal(t, "Bridge.Gateway", c.Bridge.Gateway, tt.onBridge)
+		})
+	}
+}
+
+// The address that every container in routed mode takes for the host is no container's.
+func TestRoutedGatewayIsNotLeased(t *testing.T) {
+	const gateway = "169.254.1.1"
+	inRange := func(kind string, more ...string) string {
+		return `{"cniVersion": "1.1.0", "name": "net", "type": "` + kind + `", ` + strings.Join(append(more, `"ipam": {
+			"type": "veth", "subnet": "169.254.0.0/16"}`), ", ") + `}`
+	}
+	for _, tt := range []struct {
+		name, config string
+		leased       bool
+	}{
+		{"routed", inRange("veth"), false},
+		{"ptp, whose gateway is the range's", inRange("ptp"), true},
+		{"bridge", inRange("veth", `"bridge": "br0"`), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pool := mustParse(t, Request{Config: []byte(tt.config)}).IPAM.Pool
+			if err := pool.Usable(addr(gateway)); (err == nil) != tt.leased {
+				t.Errorf("Usable(%s): %v, want it leased: %v", gateway, err, tt.leased)
+			}
 		})
 	}
 }
@@ -201,6 +228,7 @@ func TestEdges(t *testing.T) {
 			"ipam": {"type": "veth", "ranges": [[{"subnet": "10.0.0.0/8"}], [{"subnet": "2001:db8::/64"}]]}}`},
 		{"version 0.3.0 with two sets of a family", Request{}, `{"cniVersion": "0.3.0", "name": "n", "type": "veth",
 			"ipam": {"type": "veth", "ranges": [[{"subnet": "10.0.0.0/8"}], [{"subnet": "172.16.0.0/12"}]]}}`},
+		{"layer 2 in version 0.3.0", Request{}, `{"cniVersion": "0.3.0", "name": "n", "type": "veth"}`},
 		{"nulls", Request{}, veth(`"ipam": null, "dns": null, "args": null, "runtimeConfig": {"ips": null, "ipRanges": null},
 			"prevResult": null, "vlanTrunk": null, "capabilities": null`)},
 		{"IgnoreUnknown after the key", Request{Args: "A=b;IgnoreUnknown=True"}, veth()},

@@ -106,11 +106,17 @@ func (p *parser) pool(raw rawIPAM) error {
 		}
 		pool.Exclude = append(pool.Exclude, prefix)
 	}
+	if p.config.Mode == Routed && p.config.Type == TypeVeth && pool.SetOf(routedGateway) >= 0 {
+		pool.Exclude = append(pool.Exclude, netip.PrefixFrom(routedGateway, routedGateway.BitLen()))
+	}
 	if err := pool.Validate(); err != nil {
 		return cnierr.Wrap(cnierr.InvalidConfig, err, "%s", origins(sets))
 	}
 	return p.oneOfEachFamily()
 }
+
+// routedGateway is the host itself to every container of type "veth" in routed mode, as package plan has it.
+var routedGateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 
 func placed(path string, sets [][]rawRange) []placedSet {
 	var out []placedSet
@@ -193,7 +199,7 @@ func parseExclude(path, s string) (netip.Prefix, error) {
 
 // oneOfEachFamily holds for results before 0.3.0, which have room for one address of a family and no more.
 func (p *parser) oneOfEachFamily() error {
-	if v := p.config.CNIVersion; v != "0.1.0" && v != "0.2.0" {
+	if !beforeLists(p.config.CNIVersion) {
 		return nil
 	}
 	var count [2]int
@@ -232,11 +238,12 @@ func (r rawRoute) parse(path string) (Route, error) {
 			return route, cnierr.Key(cnierr.InvalidConfig, path+".gw", r.GW, "an address of dst's family, "+r.Dst)
 		}
 	}
-	return route, r.checkNumbers(path)
+	return route, route.CheckNumbers(cnierr.InvalidConfig, path)
 }
 
-// checkNumbers holds the numbers to the widths rtnetlink(7) gives them.
-func (r rawRoute) checkNumbers(path string) error {
+// CheckNumbers holds the numbers of a route to the widths rtnetlink(7) gives them. The error has the code, and names the
+// key below path.
+func (r Route) CheckNumbers(code uint, path string) error {
 	scope := 0
 	if r.Scope != nil {
 		scope = *r.Scope
@@ -253,7 +260,7 @@ func (r rawRoute) checkNumbers(path string) error {
 		{"scope", scope, math.MaxUint8, "0 to 255, as in rtnetlink(7)"},
 	} {
 		if n.value < 0 || n.value > n.max {
-			return cnierr.Key(cnierr.InvalidConfig, join(path, n.key), n.value, n.want)
+			return cnierr.Key(code, join(path, n.key), n.value, n.want)
 		}
 	}
 	return nil

@@ -28,6 +28,7 @@ const oldestVersion = "0.1.0"
 // Parse turns a call into a Config that every other package may rely on. An empty ContainerID, IfName or Netns is not
 // checked: STATUS and GC have none. The error is a CNI error whose message begins with the key or variable at fault:
 //   - DecodingFailure: not JSON, or a value of another JSON type, or a prevResult that is no result
+//   - IncompatibleVersion: a cniVersion that the plugin does not speak
 //   - UnsupportedField: a key nobody knows, or a value outside a fixed list of words
 //   - InvalidConfig: a value out of range, a missing key, keys that contradict each other
 //   - InvalidEnvironment: a CNI_* variable
@@ -36,7 +37,8 @@ func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}, pod: map[string]string{}}
 	parts := []func() error{
 		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.annotations, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.previous, p.attachments,
+		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.previous, p.layer2,
+		p.attachments,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
@@ -109,10 +111,12 @@ func (p *parser) attachment() {
 const nameRule = "letters, digits, '_', '.' and '-', the first a letter or a digit"
 
 func (p *parser) identity() error {
+	if err := p.version(); err != nil {
+		return err
+	}
 	if err := p.name(); err != nil {
 		return err
 	}
-	p.config.CNIVersion = version(p.raw)
 	p.config.Network = p.raw.Name
 	return nil
 }
@@ -301,6 +305,19 @@ func (p *parser) interplay() error {
 	}
 	return nil
 }
+
+// layer2 holds for results before 0.3.0, which must have an address. One that an earlier plugin of the chain gave will do.
+func (p *parser) layer2() error {
+	if c := p.config; !beforeLists(c.CNIVersion) || c.IPAM.Type != "" || c.Prev != nil && len(c.Prev.IPs) > 0 {
+		return nil
+	}
+	return cnierr.Key(cnierr.InvalidConfig, "cniVersion", p.config.CNIVersion, fmt.Sprintf(
+		"at least 0.3.0 for a network without ipam (layer 2): an older result must have an address; "+
+			"a cniVersion left out is %s", oldestVersion))
+}
+
+// beforeLists reports whether results of a version have one address of each family instead of a list (CNI spec 0.3.0).
+func beforeLists(version string) bool { return version == "0.1.0" || version == "0.2.0" }
 
 // ifNameRule is the kernel's, dev_valid_name in net/core/dev.c, and what it does with names that pass it: it takes '%'
 // for a template (dev_alloc_name), and keeps two names for directories of /proc/sys (sysctl_dev_name_is_allowed).

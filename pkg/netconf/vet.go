@@ -2,18 +2,23 @@ package netconf
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/utils"
+	libversion "github.com/containernetworking/cni/pkg/version"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 )
 
 // Vet checks what no verb can do without, not even one that forgives everything else: the configuration is a JSON
-// object with a valid network name, and the container id and the interface name, where given, are valid. The CNI library
-// refuses the same, in words that name neither key nor value. The errors are those of Parse.
+// object with a valid network name and a version of the specification that exists, and the container id and the interface
+// name, where given, are valid. The CNI library refuses the same, in words that name neither key nor value. The errors are
+// those of Parse.
 func Vet(r Request) error {
 	var config struct {
-		Name json.RawMessage `json:"name"`
+		Name       json.RawMessage `json:"name"`
+		CNIVersion json.RawMessage `json:"cniVersion"`
 	}
 	p := parser{request: r, config: new(Config)}
 	if err := p.variables(); err != nil {
@@ -22,10 +27,13 @@ func Vet(r Request) error {
 	if err := (decoder{anyKey: true}).config(r.Config, &config); err != nil {
 		return err
 	}
+	if err := (decoder{}).decode("cniVersion", config.CNIVersion, &p.raw.CNIVersion); err != nil {
+		return err
+	}
 	if err := (decoder{}).decode("name", config.Name, &p.raw.Name); err != nil {
 		return err
 	}
-	return p.name()
+	return p.identity()
 }
 
 // variables checks the parameters that name the attachment.
@@ -46,5 +54,15 @@ func (p *parser) name() error {
 	if utils.ValidateNetworkName(p.raw.Name) != nil {
 		return cnierr.Key(cnierr.InvalidConfig, "name", p.raw.Name, nameRule)
 	}
+	return nil
+}
+
+// version takes exactly what the library has results of: it compares versions as text.
+func (p *parser) version() error {
+	v := version(p.raw)
+	if all := libversion.All.SupportedVersions(); !slices.Contains(all, v) {
+		return cnierr.Key(cnierr.IncompatibleVersion, "cniVersion", v, "one of "+strings.Join(all, ", "))
+	}
+	p.config.CNIVersion = v
 	return nil
 }

@@ -25,6 +25,7 @@ func (b *builder) bridged() {
 	if b.cfg.DefaultGateway || b.cfg.Routing.DefaultGateway {
 		b.defaultRoutes()
 	}
+	b.implied() // last: IPAM may have its own route to the subnet
 }
 
 // lockedPort enters the container's address for the port, once the port is in its VLANs: the kernel refuses an entry for
@@ -58,6 +59,10 @@ func (b *builder) bridgeGateways() {
 		add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true}, refuseRA(link))
 	}
 	for _, a := range b.addrs.List {
+		if a.Gateway.Is6() {
+			// A host may keep IPv6 off new interfaces (net.ipv6.conf.default.disable_ipv6).
+			add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/" + link + "/disable_ipv6", Value: "0"})
+		}
 		add(&b.plan.Shared, Address{
 			Link: link, Prefix: netip.PrefixFrom(a.Gateway, a.Prefix.Bits()), State: "ok",
 			Sole: true, Force: br.ForceAddress,

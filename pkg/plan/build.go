@@ -43,6 +43,7 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	b.leases()
 	b.bandwidth()
 	b.inside()
+	b.masquerade()
 	switch cfg.Mode {
 	case netconf.Routed:
 		b.routed()
@@ -67,6 +68,9 @@ func ContainerMAC(a netip.Addr) net.HardwareAddr {
 // BridgeMAC begins the hardware address of a bridge that the plugin makes, three bytes by which it is recognised. Three
 // more are drawn when it is made: bridges of one name on two nodes may meet on one Ethernet.
 func BridgeMAC(name string) net.HardwareAddr { return hashMAC(0x06, name)[:3] }
+
+// HostMAC is the hardware address of a host end of that name.
+func HostMAC(name string) net.HardwareAddr { return hashMAC(0x02, name) }
 
 // hashMAC derives a locally administered unicast address from a name.
 func hashMAC(first byte, name string) net.HardwareAddr {
@@ -97,7 +101,7 @@ func refuseRA(link string) Sysctl {
 func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
-		Host: owner.HostName(), MAC: hashMAC(0x02, owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
+		Host: owner.HostName(), MAC: HostMAC(owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
 		Peer: cfg.Attachment.IfName, Up: true,
 	}
 	p.PeerMTU = cfg.ContainerMTU()
@@ -164,9 +168,13 @@ func (b *builder) containerMAC() net.HardwareAddr {
 	return hashMAC(0x0e, b.plan.Pair.Host)
 }
 
-func (b *builder) insideSysctl(format, value string, ifPresent bool) {
-	key := fmt.Sprintf(format, b.plan.Pair.Peer)
-	add(&b.plan.Inside, Sysctl{Place: Container, Key: key, Value: value, IfPresent: ifPresent})
+// insideSysctl adds a setting of the container's interface. One that is only preferred may be missing in the kernel, and
+// in a chain written for the reference its tuning plugin may set it otherwise afterwards.
+func (b *builder) insideSysctl(format, value string, preferred bool) {
+	add(&b.plan.Inside, Sysctl{
+		Place: Container, Key: fmt.Sprintf(format, b.plan.Pair.Peer), Value: value,
+		IfPresent: preferred, Yields: preferred && b.cfg.Type != netconf.TypeVeth,
+	})
 }
 
 // inside puts the sysctls before the interface comes up, because the kernel acts on them at that moment, the addresses
@@ -261,24 +269,38 @@ func (b *builder) gatewayOf(a netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// shared comes last: masquerading, then the forwarding switch.
-func (b *builder) shared() {
-	if b.cfg.IPMasq {
-		for _, a := range b.addrs.List {
-			add(&b.plan.Shared, Masquerade{
-				Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok",
-			})
-		}
+// masquerade comes first of what is shared: it may be refused, and nothing else that others use has been touched then.
+func (b *builder) masquerade() {
+	if !b.cfg.IPMasq {
+		return
 	}
+	for _, a := range b.addrs.List {
+		add(&b.plan.Shared, Masquerade{
+			Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok",
+		})
+	}
+}
+
+// The switches that let the host pass packets on.
+var (
+	Forward4 = Sysctl{Key: "net/ipv4/ip_forward", Value: "1"}
+	Forward6 = Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"}
+)
+
+// Forwards reports whether the host passes a network's packets on. A bridge does without, unless the host is its gateway.
+func Forwards(cfg *netconf.Config) bool { return cfg.Mode == netconf.Routed || cfg.Bridge.Gateway }
+
+// shared ends with the forwarding switches.
+func (b *builder) shared() {
 	b.hostPorts()
-	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
+	if !Forwards(b.cfg) {
 		return
 	}
 	if b.has(true) {
-		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
+		add(&b.plan.Shared, Forward4)
 	}
 	if b.has(false) {
-		add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
+		add(&b.plan.Shared, Forward6)
 	}
 }
 

@@ -179,6 +179,9 @@ type Route struct {
 	Metric    int    // 0: the kernel's default
 	MTU       int    // bytes, 0: the interface's
 	AdvMSS    int    // bytes, 0: the kernel's choice
+	// Implied says that the kernel makes the route with an address of Link, so that nothing is left to apply. It counts
+	// in whatever table it is: plugins later in a chain may have moved it.
+	Implied bool
 }
 
 // ID implements Object. A route's identity in the kernel is its destination, table and metric.
@@ -230,6 +233,8 @@ type Sysctl struct {
 	Value string
 	// IfPresent skips the setting where the kernel has no such file (IPv6 disabled at boot, an older kernel).
 	IfPresent bool
+	// Yields leaves the last word to plugins later in the chain: CHECK does not look at it.
+	Yields bool
 }
 
 // ID implements Object.

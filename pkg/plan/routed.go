@@ -49,11 +49,7 @@ func (b *builder) routedGateways() func(netip.Addr) netip.Addr {
 			Link: loopback, Prefix: host(RoutedGateway4), Scope: scopeLink, Label: GatewayLabel, State: "ok",
 		})
 	}
-	if b.has(false) {
-		add(&b.plan.Outside, Address{
-			Link: b.plan.Pair.Host, Prefix: netip.PrefixFrom(RoutedGateway6, 64), Scope: scopeLink, State: "ok",
-		})
-	}
+	b.linkLocal()
 	return func(a netip.Addr) netip.Addr {
 		if a.Is4() {
 			return RoutedGateway4
@@ -62,8 +58,20 @@ func (b *builder) routedGateways() func(netip.Addr) netip.Addr {
 	}
 }
 
+// linkLocal gives the host end an address that is usable at once. Until duplicate address detection is over for the one
+// that the kernel makes, the host has no source to ask a neighbour from (ndisc_send_ns of net/ipv6/ndisc.c): what it
+// forwards to a container of type "ptp" would be lost meanwhile. Type "veth" has its gateway there.
+func (b *builder) linkLocal() {
+	if b.has(false) {
+		add(&b.plan.Outside, Address{
+			Link: b.plan.Pair.Host, Prefix: netip.PrefixFrom(RoutedGateway6, 64), Scope: scopeLink, State: "ok",
+		})
+	}
+}
+
 // ptpGateways puts IPAM's gateway on the host end and leads the subnet through it, as the reference ptp plugin does.
 func (b *builder) ptpGateways() {
+	b.linkLocal()
 	for _, a := range b.addrs.List {
 		if !a.Gateway.IsValid() {
 			continue

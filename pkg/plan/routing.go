@@ -50,12 +50,22 @@ func (b *builder) place(r Route) Route {
 
 // connected puts the routes that the kernel would make for the addresses into the attachment's own table instead.
 func (b *builder) connected() {
-	if !b.cfg.Routing.OwnTable() {
-		return
+	if b.cfg.Routing.OwnTable() {
+		b.subnets(Route{})
 	}
+}
+
+// implied tells CHECK of the routes that the kernel makes for the addresses.
+func (b *builder) implied() {
+	if !b.cfg.Routing.OwnTable() {
+		b.subnets(Route{Implied: true})
+	}
+}
+
+func (b *builder) subnets(r Route) {
 	for _, a := range b.addrs.List {
-		if !a.Prefix.IsSingleIP() {
-			b.insideRoute(Route{Dst: a.Prefix.Masked()})
+		if r.Dst = a.Prefix.Masked(); !a.Prefix.IsSingleIP() {
+			b.insideRoute(r)
 		}
 	}
 }

@@ -100,9 +100,10 @@ func gateway(p plan.Plan, addrs plan.Addresses, a netip.Addr) net.IP {
 	return nil
 }
 
-// appendRoute leaves out what follows from an address: routes that are directly connected and prefer it as their source.
+// appendRoute leaves out what follows from an address: routes that the kernel makes with it, and routes that are directly
+// connected and prefer it as their source.
 func appendRoute(routes []*types.Route, r plan.Route) []*types.Route {
-	if !r.Via.IsValid() && r.Src.IsValid() {
+	if r.Implied || !r.Via.IsValid() && r.Src.IsValid() {
 		return routes
 	}
 	out := &types.Route{

@@ -114,9 +114,9 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// Before 0.3.0 a result has no room for an interface without an address.
+// Before 0.3.0 a result has no room for an interface without an address, which is why netconf refuses such a network.
 func TestLayer2InOldResult(t *testing.T) {
-	a := attach(t, "layer2", "0.2.0")
+	a := attach(t, "layer2", "1.1.0")
 	if _, err := result.Build(a.cfg, a.plan, a.addrs, facts).GetAsVersion("0.2.0"); err == nil {
 		t.Error("a result of version 0.2.0 has no address and is valid")
 	}

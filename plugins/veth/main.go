@@ -14,6 +14,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
 	specversion "github.com/containernetworking/cni/pkg/version"
 
 	"github.com/veth-cni/veth/pkg/attach"
@@ -83,8 +84,12 @@ func prepare() ([]byte, error) {
 // vet says what is wrong with a call before the library does, in words that name the key and the value. A call without a
 // verb is somebody at a shell, whom the library tells what this is.
 func vet(input []byte) error {
-	if os.Getenv("CNI_COMMAND") == "" {
+	switch verb := os.Getenv("CNI_COMMAND"); verb {
+	case "":
 		return nil
+	case "ADD", "CHECK", "DEL", "GC", "STATUS":
+	default:
+		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_COMMAND", verb, "ADD, CHECK, DEL, GC, STATUS or VERSION")
 	}
 	return netconf.Vet(netconf.Request{
 		ContainerID: os.Getenv("CNI_CONTAINERID"), IfName: os.Getenv("CNI_IFNAME"), Config: input,
@@ -142,11 +147,9 @@ func add(args *skel.CmdArgs) error {
 	if err != nil {
 		return coded(err)
 	}
-	r, err := attach.Add(context.Background(), cfg)
-	if err != nil {
-		return coded(err)
-	}
-	return coded(types.PrintResult(r, cfg.CNIVersion))
+	return coded(attach.Add(context.Background(), cfg, func(r *current.Result) error {
+		return types.PrintResult(r, cfg.CNIVersion)
+	}))
 }
 
 func check(args *skel.CmdArgs) error {

@@ -194,8 +194,10 @@ func (p *pod) add() error {
 		return err
 	}
 	return p.machine.Do(func() error {
-		p.result, err = attach.Add(context.Background(), cfg)
-		return err
+		return attach.Add(context.Background(), cfg, func(r *current.Result) error {
+			p.result = r
+			return nil
+		})
 	})
 }
 

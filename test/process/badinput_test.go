@@ -105,6 +105,10 @@ func TestBadConfigurations(t *testing.T) {
 			"families mixed in a range set", routed, ranges(`[[{"subnet": "10.88.0.0/24"}, {"subnet": "2001:db8::/64"}]]`), nil, nil, 7,
 			[]string{"ipam.ranges", "10.88.0.0/24", "2001:db8::/64", "one set for each family"},
 		},
+		{
+			"a subnet of loopback", routed, ranges(`[[{"subnet": "127.0.0.0/8"}]]`), nil, nil, 7,
+			[]string{"ipam.ranges[0][0]", "127.0.0.0/8", "loopback"},
+		},
 		{"no ranges", routed, ranges(`[]`), nil, nil, 7, []string{"ipam.ranges", "missing"}},
 		{
 			"a route that is none", routed, `{"ipam": {"routes": [{"dst": "default"}]}}`, nil, nil, 7,
@@ -223,6 +227,20 @@ func TestBadJSON(t *testing.T) {
 				h := newHost(t)
 				c := h.Container()
 				h.leaves(func() { h.call(verb, stdin, c).refused(6, "the network configuration") }, c)
+			})
+		}
+	}
+}
+
+// The verb is what is wrong, whatever else is missing too.
+func TestBadVerb(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	for name, stdin := range map[string]string{"a configuration": routed, "nothing": "", "no JSON": "{"} {
+		for _, verb := range []string{"FOO", "add", "VERSIONS"} {
+			t.Run(verb+" with "+name, func(t *testing.T) {
+				o := h.call(verb, stdin, nil)
+				o.refused(4, "CNI_COMMAND", `"`+verb+`"`, "ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION")
 			})
 		}
 	}

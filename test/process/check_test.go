@@ -44,6 +44,8 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			noRoute("192.0.2.0/24"),
 			[]string{"container route 192.0.2.0/24", "missing"},
 		},
+		{"the subnet's route", bridged, true, noRoute("10.88.0.0/24"), []string{"container route 10.88.0.0/24: missing"}},
+		{"the subnet's route of IPv6", bridged, true, noRoute("2001:db8:88::/64"), []string{"container route 2001:db8:88::/64: missing"}},
 		{
 			"the host's route", routed, false, func(b broken) error { return noRoute(b.ip4.String() + "/32")(b) },
 			[]string{"host route 10.88.0.", "missing"},
@@ -205,6 +207,39 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 				b.says[i] = strings.ReplaceAll(b.says[i], "$HOST", victim.hostEnd)
 			}
 			h.leaves(func() { h.call("CHECK", added.before(b.config), c).refused(105, b.says...) }, c)
+		})
+	}
+}
+
+// In a chain written for the reference, its tuning plugin has the last word on what the plan only prefers. What the
+// configuration itself sets stays wanted.
+func TestCheckOfPreferences(t *testing.T) {
+	t.Parallel()
+	const key = "net/ipv4/conf/eth0/arp_notify"
+	for _, tt := range []struct {
+		name, config string
+		code         uint // 0: CHECK succeeds
+	}{
+		{"type bridge", with(bridged, `{"type": "bridge"}`), 0},
+		{"type ptp", ptp, 0},
+		{"type bridge, set by the configuration", with(bridged, `{"type": "bridge", "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "1"}}`), 105},
+		{"type veth", bridged, 105},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			c := h.Container()
+			added := h.add(tt.config, c)
+			for _, s := range []struct{ key, value string }{{key, "0"}, {"net/ipv6/conf/eth0/accept_ra", "2"}} {
+				if err := c.Do(func() error { return sysctl(s.key, s.value)(broken{}) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.code == 0 {
+				h.check(tt.config, c, added)
+				return
+			}
+			h.call("CHECK", added.before(tt.config), c).refused(tt.code, "container sysctl "+key+": value: want 1, found 0")
 		})
 	}
 }

@@ -12,11 +12,15 @@ const (
 	bridged = `{"cniVersion": "1.1.0", "name": "podnet", "type": "veth", "bridge": "br0", "isDefaultGateway": true,
 		"ipMasq": true, "ipam": {"type": "veth",
 		"ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "2001:db8:88::/64"}]]}}`
+	ptp = `{"cniVersion": "1.1.0", "name": "podnet", "type": "ptp", "isDefaultGateway": true, "ipMasq": true,
+		"ipam": {"type": "veth", "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "2001:db8:88::/64"}]]}}`
 	layer2 = `{"cniVersion": "1.1.0", "name": "podnet", "type": "veth", "bridge": "br0"}`
 )
 
 // modes are the two ways to connect a container.
-var modes = []struct{ name, config string }{{"routed", routed}, {"bridge", bridged}}
+var modes = []mode{{"routed", routed}, {"bridge", bridged}}
+
+type mode struct{ name, config string }
 
 // with changes a configuration by a JSON merge patch (RFC 7386): objects are merged, null removes a key.
 func with(config, patch string) string {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -150,6 +151,14 @@ func TestStatus(t *testing.T) {
 			return nil
 		}, 0, nil},
 		{"a bridge that is another interface", with(bridged, `{"bridge": "lo"}`), nil, 50, []string{"bridge", `"lo"`}},
+		{"a bridge whose MTU is too small", with(bridged, `{"mtu": 9000}`), func(h *host) error {
+			h.add(with(bridged, `{"mtu": 1400}`), h.Container())
+			return nil
+		}, 50, []string{"mtu: 9000", "1400", `"br0"`}},
+		{
+			"no resolv.conf", with(bridged, `{"ipam": {"resolvConf": "/no/such/file"}}`), nil, 50,
+			[]string{"ipam.resolvConf", `"/no/such/file"`},
+		},
 		{"an exhausted pool", with(routed, pool), func(h *host) error {
 			h.add(with(routed, pool), h.Container())
 			return nil
@@ -178,6 +187,10 @@ func TestStatus(t *testing.T) {
 		},
 		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 50, []string{"rp_filter", "2"}},
 		{"loose reverse path filter, but a bridge", bridged, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
+		{
+			"loose reverse path filter, but no IPv4", with(routed, `{"ipam": {"ranges": [[{"subnet": "2001:db8:88::/64"}]]}}`),
+			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil,
+		},
 		{"strict reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "1"), 0, nil},
 		{"a configuration that is refused", with(routed, `{"mtu": -1}`), nil, 7, []string{"mtu", "-1"}},
 	} {
@@ -197,6 +210,51 @@ func TestStatus(t *testing.T) {
 					t.Errorf("want a healthy STATUS to print nothing: %s", o)
 				}
 			})
+		})
+	}
+}
+
+// What an ADD could not set, STATUS tells before: /proc/sys may be mounted read-only, and a kernel may have no IPv6.
+func TestStatusOfSettings(t *testing.T) {
+	t.Parallel()
+	readOnly := func() error {
+		return errors.Join(
+			unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""),
+			unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
+		)
+	}
+	noIPv6 := func() error { return unix.Mount("none", "/proc/sys/net/ipv6", "tmpfs", 0, "") }
+	ipv4 := with(bridged, `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}]]}}`)
+	for _, tt := range []struct {
+		name, verb, config string
+		forwards           bool // already
+		step               func() error
+		code               uint // 0: healthy
+		words              []string
+	}{
+		{"read-only", "STATUS", ipv4, false, readOnly, 50, []string{"host sysctl net/ipv4/ip_forward: set it from 0 to 1: read-only file system"}},
+		{"read-only, and forwarding already", "STATUS", bridged, true, readOnly, 0, nil},
+		{"read-only, and no gateway", "STATUS", with(ipv4, `{"isDefaultGateway": false, "isGateway": false, "ipMasq": false}`), false, readOnly, 0, nil},
+		{"no IPv6", "STATUS", bridged, true, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
+		{"no IPv6, and IPv4 alone", "STATUS", ipv4, true, noIPv6, 0, nil},
+		{"no IPv6, an ADD", "ADD", bridged, true, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			if err := h.Do(func() error {
+				value := map[bool]string{false: "0", true: "1"}[tt.forwards]
+				return errors.Join(sysctl("net/ipv4/ip_forward", value)(broken{}), sysctl("net/ipv6/conf/all/forwarding", value)(broken{}))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			cmd := h.command(tt.verb, tt.config, h.Container())
+			o := h.finish(cmd, apart(tt.step, func() error { return h.Start(cmd) }))
+			if tt.code != 0 {
+				o.refused(tt.code, tt.words...)
+			} else {
+				o.succeeds()
+			}
 		})
 	}
 }

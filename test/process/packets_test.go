@@ -18,7 +18,7 @@ import (
 func TestFirstPacketArrives(t *testing.T) {
 	t.Parallel()
 	const rounds = 10
-	for _, mode := range modes {
+	for _, mode := range append(modes[:2:2], mode{"ptp", ptp}) {
 		for family, name := range []string{"IPv4", "IPv6"} {
 			t.Run(mode.name+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -63,6 +63,29 @@ func TestDualStackIsReadyAtOnce(t *testing.T) {
 		if flags := addressFlags(t, c, a); flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 || flags&unix.IFA_F_NODAD == 0 {
 			t.Errorf("%s: %s has flags %#x, want no detection", mode.name, a, flags)
 		}
+	}
+}
+
+// A host that keeps IPv6 off new interfaces has it on the bridge that is a gateway of IPv6.
+func TestGatewayOfIPv6WhereItIsOff(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		h := newHost(t)
+		c1, c2 := h.Container(), h.Container()
+		if err := h.Do(func() error { return sysctl("net/ipv6/conf/default/disable_ipv6", "1")(broken{}) }); err != nil {
+			t.Fatal(err)
+		}
+		h.leaves(func() {
+			h.add(mode.config, c2)
+			added := h.add(mode.config, c1)
+			h.check(mode.config, c1, added)
+			if err := c2.Ping(added.addresses()[1]); err != nil {
+				t.Errorf("%s: %v", mode.name, err)
+			}
+			h.del(mode.config, c1)
+			h.del(mode.config, c2)
+			h.call("GC", with(mode.config, `{"cni.dev/valid-attachments": []}`), nil).succeeds()
+		}, c1, c2)
 	}
 }
 

@@ -76,6 +76,7 @@ func TestReferenceChain(t *testing.T) {
 		portmap   = `{"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}`
 		bandwidth = `{"type": "bandwidth", "ingressRate": 100000000, "ingressBurst": 1000000, "egressRate": 100000000, "egressBurst": 1000000}`
 		tuning    = `{"type": "tuning", "mac": "02:00:00:00:00:42", "mtu": 1400, "promisc": true, "sysctl": {"net.ipv4.conf.IFNAME.log_martians": "1"}}`
+		notified  = `{"type": "tuning", "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "0", "net.ipv6.conf.IFNAME.accept_ra": "2"}}`
 		firewall  = `{"type": "firewall", "backend": "iptables"}`
 		subnet    = `"ipam": {"type": "host-local", "subnet": "10.88.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}`
 		bridge    = `{"type": "bridge", "bridge": "br0", "isGateway": true, "ipMasq": true, ` + subnet + `}`
@@ -89,7 +90,7 @@ func TestReferenceChain(t *testing.T) {
 	}{
 		{"bridge-portmap-bandwidth-tuning", []string{"nft"}, []string{bridge, portmap, bandwidth, tuning}},
 		{"ptp-portmap-bandwidth-tuning", []string{"nft"}, []string{ptp, portmap, bandwidth, tuning}},
-		{"bridge-portmap-bandwidth-firewall", []string{"nft", "iptables"}, []string{bridge, portmap, bandwidth, firewall}},
+		{"bridge-portmap-bandwidth-sysctl-firewall", []string{"nft", "iptables"}, []string{bridge, portmap, bandwidth, notified, firewall}},
 		{"veth-routed-portmap-bandwidth", []string{"nft"}, []string{own(routed), portmap, bandwidth}},
 		{"veth-bridge-portmap-bandwidth-tuning", []string{"nft"}, []string{own(bridged), portmap, bandwidth, tuning}},
 	} {

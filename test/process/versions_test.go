@@ -85,11 +85,28 @@ func TestUnknownVersionIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	c := h.Container()
-	for _, verb := range []string{"ADD", "CHECK", "DEL", "GC", "STATUS"} {
-		o := h.call(verb, with(routed, `{"cniVersion": "9.9.9"}`), c)
-		o.refused(1)
-		o.answersIn("9.9.9")
+	for _, version := range []string{"9.9.9", "x"} {
+		for _, verb := range []string{"ADD", "CHECK", "DEL", "GC", "STATUS"} {
+			o := h.call(verb, with(routed, `{"cniVersion": "`+version+`"}`), c)
+			o.refused(1, "cniVersion", `"`+version+`"`, "0.1.0", "1.1.0")
+			o.answersIn(version)
+		}
 	}
+}
+
+// A result before 0.3.0 cannot be without an address. What cannot be added can still be cleaned up after.
+func TestLayer2NeedsAResultWithoutAddresses(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	c := h.Container()
+	old := with(layer2, `{"cniVersion": "0.2.0"}`)
+	h.leaves(func() {
+		h.call("ADD", old, c).refused(7, "cniVersion", `"0.2.0"`, "layer 2", "0.3.0")
+		h.del(old, c)
+		first := with(layer2, `{"cniVersion": "0.3.0"}`)
+		h.add(first, c)
+		h.del(first, c)
+	}, c)
 }
 
 func TestVersionAnswersInTheVersionOfItsStdin(t *testing.T) {
