@@ -18,13 +18,14 @@ RACE := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 .PHONY: help build test demo lint fuzz install clean
 
 help: ## list the targets
+	@echo 'Wants Go 1.25 or later and, the first time, its module proxy; the tests also ip, nft, strace, a C compiler.'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/: the plugin, and cnitool to drive it by hand
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' \
 		-o bin/ ./plugins/... github.com/containernetworking/cni/cnitool
 
-test: build ## every test, as any user, in namespaces of their own
+test: build ## every test, as any user, in namespaces of their own; go test -v ./... shows what is skipped
 ifeq ($(RACE),)
 	@echo "no C compiler: the tests run without the race detector" >&2; test "$$CI" != true
 endif
@@ -43,7 +44,7 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-install: build ## bin/veth to $(DESTDIR)$(CNI_BIN)
+install: build ## bin/veth to $(DESTDIR)$(CNI_BIN), usually as root
 	install -D -m 755 bin/veth $(DESTDIR)$(CNI_BIN)/veth
 
 clean: ## remove bin/

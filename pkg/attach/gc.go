@@ -23,7 +23,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	}
 	defer m.close()
 	if !cfg.ValidGiven {
-		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: every attachment that exists is kept")
+		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: this plugin keeps every attachment it finds")
 	}
 	there, unlisted := m.node.Attachments(cfg.Network)
 	kept, err := m.collect(cfg, there)
@@ -31,6 +31,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	if kept == 0 && unlisted == nil {
 		failed = append(failed, m.node.Retire(cfg.Network), possible(m.retireMasquerade(cfg.Network)))
 	}
+	failed = append(failed, m.retireIsolation(cfg, kept == 0))
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).GC(ctx))
 	}

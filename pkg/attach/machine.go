@@ -83,6 +83,10 @@ func (m *machine) applyOne(o plan.Object) (bool, error) {
 	if ports, ok := o.(plan.HostPorts); ok {
 		return m.publish(ports)
 	}
+	if w, ok := m.wall(o); ok {
+		created, err := w.apply()
+		return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
+	}
 	return m.node.Apply(o)
 }
 
@@ -127,11 +131,11 @@ func (m *machine) undoShared(o plan.Object, network string) error {
 	return err
 }
 
-// needed reports whether somebody else may count on an object that outlives the pair: of a host's setting and of routed
-// mode's gateway everyone who is attached to any network, of what is on a bridge everyone who is on the bridge.
+// needed reports whether somebody else may count on an object that outlives the pair: of a host's setting and of what
+// routed mode has for all networks everyone who is attached to any network, of what is on a bridge everyone who is on the bridge.
 func (m *machine) needed(o plan.Object, network string) (bool, error) {
 	switch o := o.(type) {
-	case plan.Sysctl:
+	case plan.Sysctl, plan.SourceCheck:
 		network = ""
 	case plan.VLANInterface:
 		return m.node.Joined(o.Bridge)
@@ -147,7 +151,7 @@ func (m *machine) needed(o plan.Object, network string) (bool, error) {
 // outlives reports whether an object that others may share stays when the pair is deleted.
 func outlives(o plan.Object) bool {
 	switch o := o.(type) {
-	case plan.Masquerade, plan.Bridge, plan.VLANInterface:
+	case plan.Masquerade, plan.Bridge, plan.VLANInterface, plan.SourceCheck, plan.Ingress, plan.ForwardAccept:
 		return true
 	case plan.Address:
 		return o.Place == plan.Host
@@ -160,6 +164,9 @@ func outlives(o plan.Object) bool {
 func (m *machine) undoOne(o plan.Object) error {
 	if masq, ok := o.(plan.Masquerade); ok {
 		return m.firewall.Undo(masq)
+	}
+	if w, ok := m.wall(o); ok {
+		return w.undo()
 	}
 	return m.node.Undo(o)
 }
@@ -179,6 +186,14 @@ func (m *machine) observe(objects []plan.Object) ([]plan.Object, error) {
 		}
 		if ports, ok := o.(plan.HostPorts); ok {
 			got, err := m.firewall.ObserveHostPorts(ports, m.node.Tenant)
+			if err != nil {
+				return nil, err
+			}
+			seen = append(seen, got)
+			continue
+		}
+		if w, ok := m.wall(o); ok {
+			got, err := w.observe()
 			if err != nil {
 				return nil, err
 			}

@@ -21,11 +21,12 @@ func Status(ctx context.Context, cfg *netconf.Config) error {
 	defer m.close()
 	for _, check := range []func() error{
 		func() error { return addressesAvailable(ctx, cfg, m) },
+		func() error { return settable(cfg, m) },
 		func() error { return bridgeFits(cfg, m) },
 		func() error { return featuresPresent(cfg, m) },
-		func() error { return settable(cfg, m) },
 		func() error { return allowed(cfg, netconf.SysctlAllowList) },
-		func() error { return reversePathStrict(cfg, m) },
+		func() error { return reversePathHarmless(cfg, m) },
+		func() error { return forwarded(cfg, m) },
 	} {
 		if err := check(); err != nil {
 			return unavailable(err)
@@ -72,7 +73,7 @@ func featuresPresent(cfg *netconf.Config, m *machine) error {
 			return err
 		}
 	}
-	return nil
+	return isolationPossible(cfg, m)
 }
 
 func bridgeFits(cfg *netconf.Config, m *machine) error {
@@ -84,23 +85,16 @@ func bridgeFits(cfg *netconf.Config, m *machine) error {
 	return nil
 }
 
-// settable looks at what an ADD sets on the host: nothing can be set where /proc/sys is mounted read-only, and IPv6, where
-// the kernel has none, not even looked at.
+// settable looks at settings of the families the network has. An ADD with addresses always writes some, which it cannot
+// where /proc/sys is mounted read-only, and a kernel without IPv6 has none of IPv6.
 func settable(cfg *netconf.Config, m *machine) error {
-	for _, family := range []struct {
-		is4     bool
-		forward plan.Sysctl
-	}{{true, plan.Forward4}, {false, plan.Forward6}} {
-		if !gives(cfg, family.is4) {
-			continue
-		}
-		_, err := m.node.Setting(family.forward.Key)
-		if plan.Forwards(cfg) {
-			err = m.node.ProbeSysctl(family.forward)
-		}
-		if err != nil {
+	if gives(cfg, true) {
+		if err := m.node.ProbeSysctl("net/ipv4/ip_forward"); err != nil {
 			return err
 		}
+	}
+	if gives(cfg, false) {
+		return m.node.ProbeSysctl("net/ipv6/conf/all/forwarding")
 	}
 	return nil
 }
@@ -114,22 +108,4 @@ func gives(cfg *netconf.Config, is4 bool) bool {
 	return cfg.IPAM.Builtin() && slices.ContainsFunc(cfg.IPAM.Pool.Sets, func(s lease.Set) bool {
 		return slices.ContainsFunc(s, func(r lease.Range) bool { return r.Subnet.Addr().Is4() == is4 })
 	})
-}
-
-// reversePathStrict looks at the one global setting that quietly takes a promise of routed mode away: the kernel uses the
-// larger of it and the interface's own (Documentation/networking/ip-sysctl.rst), so 2, loose, lets containers forge
-// their source addresses. The default of systemd-based distributions does not set it; an administrator may have.
-func reversePathStrict(cfg *netconf.Config, m *machine) error {
-	if cfg.Mode != netconf.Routed || !gives(cfg, true) {
-		return nil
-	}
-	value, err := m.node.Setting("net/ipv4/conf/all/rp_filter")
-	if err != nil {
-		return cnierr.Wrap(cnierr.IOFailure, err, "read net.ipv4.conf.all.rp_filter")
-	}
-	if value == "2" {
-		return cnierr.New(cnierr.NotAvailable, "net.ipv4.conf.all.rp_filter: 2 (loose) lets containers of routed network %s "+
-			"forge their source addresses: want 0 or 1", cfg.Network)
-	}
-	return nil
 }

@@ -17,6 +17,8 @@ type message struct {
 	what  string // what it does to what, for errors
 	needs string // the kernel option it depends on, "" if any kernel with nf_tables can do it
 	err   error  // it could not be encoded
+
+	others bool // it is about tables of somebody else
 }
 
 const acceptPolicy = 1 // NF_ACCEPT, include/uapi/linux/netfilter.h
@@ -86,10 +88,10 @@ func addSet(s set, id uint32) message {
 		ae.Uint32(unix.NFTA_SET_KEY_TYPE, s.key.GetNFTMagic())
 		ae.Uint32(unix.NFTA_SET_KEY_LEN, s.key.Bytes)
 		ae.Uint32(unix.NFTA_SET_ID, id)
-		// For nft, which otherwise lists keys and data in the wrong byte order. A name alone counts as a number of the host's.
+		// For nft, which otherwise lists keys and data in the wrong byte order. A name or a group alone counts as a number of the host's.
 		const host, network = 1, 2 // enum byteorder of nft
 		order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, network)
-		if s.key.Name == nftables.TypeIFName.Name {
+		if s.key.Name == nftables.TypeIFName.Name || s.key.Name == nftables.TypeDevGroup.Name {
 			order = userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, host)
 		}
 		if s.isMap() {

@@ -22,13 +22,20 @@ func explain(m message, err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
 		return cnierr.Wrap(cnierr.KernelRefused, err,
-			"nftables table inet %s: may not %s: the plugin needs CAP_NET_ADMIN in the host's network namespace",
-			tableName, m.what)
+			"%s: may not %s: the plugin needs CAP_NET_ADMIN in the host's network namespace", m.subject(), m.what)
 	case m.needs != "" && m.unknown(err):
 		return cnierr.Wrap(cnierr.FeatureMissing, err,
-			"nftables table inet %s: this kernel cannot %s: it lacks %s", tableName, m.what, m.needs)
+			"%s: this kernel cannot %s: it lacks %s", m.subject(), m.what, m.needs)
 	}
-	return cnierr.Wrap(cnierr.KernelRefused, err, "nftables table inet %s: cannot %s", tableName, m.what)
+	return cnierr.Wrap(cnierr.KernelRefused, err, "%s: cannot %s", m.subject(), m.what)
+}
+
+// subject is the table that a message is about, or all of them.
+func (m message) subject() string {
+	if m.others {
+		return "nftables"
+	}
+	return "nftables table inet " + tableName
 }
 
 // unknown reports whether the kernel refused because it does not have what the message is about: sockets of a protocol,

@@ -259,6 +259,14 @@ func TestLeaseFailures(t *testing.T) {
 	}
 }
 
+// Package netconf cannot ask package plan which address the gateway has.
+func TestRoutedGatewayIsNotLeased(t *testing.T) {
+	pool := network(t, `"subnet": "169.254.0.0/16"`).IPAM.Pool
+	if err := pool.Usable(plan.RoutedGateway4); err == nil {
+		t.Errorf("%s may be leased", plan.RoutedGateway4)
+	}
+}
+
 func TestRelet(t *testing.T) {
 	cfg := network(t, `"ranges": [[{"subnet": "10.88.0.0/24", "gateway": "10.88.0.9"}]],
 		"routes": [{"dst": "198.18.0.0/15"}]`)

@@ -91,6 +91,7 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, complete(b.MAC)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(b.Group)))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
 	if b.VLANs {
@@ -261,7 +262,10 @@ func (n *Node) applyVLANInterface(v plan.VLANInterface) (bool, error) {
 		return false, fmt.Errorf("make bridge %s a member of VLAN %d: %w", v.Bridge, v.VLAN, err)
 	}
 	link := &netlink.Vlan{
-		LinkAttrs: netlink.LinkAttrs{Name: v.Name, ParentIndex: parent, Flags: net.FlagUp, TxQLen: -1}, VlanId: int(v.VLAN),
+		LinkAttrs: netlink.LinkAttrs{
+			Name: v.Name, ParentIndex: parent, Flags: net.FlagUp, TxQLen: -1, Group: v.Group,
+		},
+		VlanId: int(v.VLAN),
 	}
 	err = n.host.library.LinkAdd(link)
 	switch {

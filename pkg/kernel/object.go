@@ -43,6 +43,8 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyShaper(o)
 	case plan.Policer:
 		created, err = n.applyPolicer(o)
+	case plan.SourceFilter:
+		created, err = n.applySourceFilter(o)
 	default:
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
@@ -84,6 +86,8 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observeShaper(o)
 	case plan.Policer:
 		got, err = n.observePolicer(o)
+	case plan.SourceFilter:
+		got, err = n.observeSourceFilter(o)
 	default:
 		err = fmt.Errorf("no kernel observation for %T", o)
 	}

@@ -56,6 +56,9 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Host)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, p.MAC))
+	if p.Group > 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(p.Group)))
+	}
 	if master > 0 {
 		req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master)))) //nolint:gosec // an index is positive
 	}
@@ -129,7 +132,7 @@ func (n *Node) observePair(p plan.Pair) (plan.Object, error) {
 		return nil, err
 	}
 	a := l.Attrs()
-	got := plan.Pair{Host: p.Host, MAC: a.HardwareAddr, MTU: a.MTU, Alias: a.Alias, Up: a.Flags&net.FlagUp != 0}
+	got := plan.Pair{Host: p.Host, MAC: a.HardwareAddr, MTU: a.MTU, Alias: a.Alias, Up: a.Flags&net.FlagUp != 0, Group: a.Group}
 	if owner, ok := lease.ParseOwner(a.Alias); ok && owner.HostName() == p.Host {
 		got.Alias = p.Alias // the same attachment, though this call may not know the pod that the ADD knew
 	}

@@ -43,14 +43,10 @@ func (n *Node) applyPolicer(p plan.Policer) (bool, error) {
 		return false, policerError(err)
 	}
 	defer unix.Close(program)
-	req := n.host.discipline(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.TcMsg{
-		Ifindex: int32(index), Parent: tcClsact, Handle: tcClsact &^ 0xffff,
-	})
-	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
-	if err := send(req); err != nil && !errors.Is(err, syscall.EEXIST) {
-		return false, lacking(err, "egressRate needs the queueing discipline clsact: want the kernel module sch_ingress")
+	if err := n.ensureClsact(index, "egressRate"); err != nil {
+		return false, err
 	}
-	req = n.host.discipline(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, policerFilter(index))
+	req := n.host.discipline(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, policerFilter(index))
 	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
 	options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
 	options.AddRtAttr(nl.TCA_BPF_FD, nl.Uint32Attr(uint32(program)))
@@ -61,6 +57,18 @@ func (n *Node) applyPolicer(p plan.Policer) (bool, error) {
 		return false, lacking(err, "egressRate needs the classifier bpf: want the kernel module cls_bpf")
 	}
 	return true, nil
+}
+
+// ensureClsact adds the queueing discipline that filters of what an interface receives hang on, for a key.
+func (n *Node) ensureClsact(index int, key string) error {
+	req := n.host.discipline(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.TcMsg{
+		Ifindex: int32(index), Parent: tcClsact, Handle: tcClsact &^ 0xffff,
+	})
+	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
+	if err := send(req); err != nil && !errors.Is(err, syscall.EEXIST) {
+		return lacking(err, key+" needs the queueing discipline clsact: want the kernel module sch_ingress")
+	}
+	return nil
 }
 
 func policerError(err error) error {

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"runtime"
 
@@ -29,16 +28,11 @@ func (n *Node) ProbeBridge(b plan.Bridge) error {
 	return try("bridges", b)
 }
 
-// ProbeSysctl reports whether Apply could give the host a setting. It fails with FeatureMissing when that is one of IPv6
-// and the kernel has none, and with IOFailure when it is set otherwise and cannot be written.
-func (n *Node) ProbeSysctl(s plan.Sysctl) error {
-	now, err := n.Setting(s.Key)
-	if err == nil && now != s.Value {
-		if err = unix.Access(filepath.Join(sysctls, s.Key), unix.W_OK); err != nil {
-			err = fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
-		}
-	}
-	return cnierr.Wrap(cnierr.IOFailure, err, "%s", s.ID())
+// ProbeSysctl reports whether a setting of the host is there and can be written: where one cannot, none can, a container's
+// neither. It fails with FeatureMissing when that is one of IPv6 and the kernel has none, and else with IOFailure.
+func (n *Node) ProbeSysctl(key string) error {
+	err := lacksIPv6(key, unix.Access(filepath.Join(sysctls, key), unix.W_OK))
+	return cnierr.Wrap(cnierr.IOFailure, err, "%s: cannot be written", plan.Sysctl{Key: key}.ID())
 }
 
 // try applies objects, which are called what, in a namespace that is thrown away at once.

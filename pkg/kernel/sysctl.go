@@ -52,7 +52,8 @@ func lacksIPv6(key string, err error) error {
 	if _, other := os.Stat(filepath.Join(sysctls, "net/ipv6/conf")); other == nil {
 		return err
 	}
-	return cnierr.Wrap(cnierr.FeatureMissing, err, "IPv6 is not in this kernel: want CONFIG_IPV6, and no ipv6.disable=1 at boot")
+	return cnierr.Wrap(cnierr.FeatureMissing, err,
+		"IPv6 is not in this kernel: want CONFIG_IPV6, and no ipv6.disable=1 at boot")
 }
 
 // undoSysctl puts back what a setting of the host was before this Node changed it.
@@ -76,11 +77,8 @@ func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
 	return got, err
 }
 
-// Setting reads a sysctl of the host. It fails with FeatureMissing when that is one of IPv6 and the kernel has none.
-func (n *Node) Setting(key string) (string, error) {
-	value, err := readSetting(filepath.Join(sysctls, key))
-	return value, lacksIPv6(key, err)
-}
+// Setting reads a sysctl of the host.
+func (n *Node) Setting(key string) (string, error) { return readSetting(filepath.Join(sysctls, key)) }
 
 // readSetting gives the words of a setting with one space between them; the kernel puts tabs between numbers.
 func readSetting(path string) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,7 +115,11 @@ func TestVLANsRefused(t *testing.T) {
 		t.Parallel()
 		on(t, func(m *machine) {
 			before := m.snapshot()
-			m.refused(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}), cnierr.FeatureMissing)
+			err := m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true})
+			m.refused(err, cnierr.FeatureMissing)
+			if !strings.HasPrefix(err.Error(), "try bridges: vlan: ") {
+				m.Errorf("%v: want it to begin with what was tried, no interface of the host", err)
+			}
 			m.unchanged(before, "after the probe")
 			m.apply(bridge)
 			m.refused(m.kernel.ProbeBridge(plan.Bridge{Name: "br0", VLANs: true}), cnierr.FeatureMissing)

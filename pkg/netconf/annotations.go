@@ -84,13 +84,27 @@ func (p *parser) allowedAnnotations() (names []string, err error) {
 		case word == "address" && kind != IPAMBuiltin:
 			return nil, cnierr.New(cnierr.InvalidConfig,
 				"%s: \"address\" contradicts ipam.type %q: only the built-in IPAM, %q, knows which addresses it may give", path, kind, IPAMBuiltin)
-		case word == "mac" && p.raw.MACSpoofChk:
+		case word == "mac" && p.locksMAC() != "":
 			return nil, cnierr.New(cnierr.InvalidConfig,
-				"%s: \"mac\" contradicts macspoofchk: a lock on an address that the pod chooses keeps nobody from choosing another's", path)
+				"%s: \"mac\" contradicts %s: a lock on an address that the pod chooses keeps nobody from choosing another's", path, p.locksMAC())
 		}
 		names = append(names, opened...)
 	}
 	return names, nil
+}
+
+// locksMAC names the key that holds containers of a bridge to their MAC, if there is one. In routed mode nobody but the
+// host sees a container's.
+func (p *parser) locksMAC() string {
+	switch {
+	case p.config.Mode == Routed:
+		return ""
+	case p.raw.MACSpoofChk:
+		return "macspoofchk"
+	case isTrue(p.raw.AntiSpoof):
+		return "antiSpoof"
+	}
+	return ""
 }
 
 func (p *parser) mayAsk(name string, allowed []string) error {

@@ -149,6 +149,14 @@ func TestBadAnnotations(t *testing.T) {
 			`allowPodAnnotations[1]: "mac" contradicts macspoofchk: a lock on an address that the pod chooses keeps nobody from choosing another's`,
 		},
 		{
+			"MAC behind another lock", Request{}, bridged(`"ipam": {"type": "dhcp"}, "antiSpoof": true, "allowPodAnnotations": ["mac"]`), 7,
+			`allowPodAnnotations[0]: "mac" contradicts antiSpoof: a lock on an address that the pod chooses keeps nobody from choosing another's`,
+		},
+		{
+			"the network's policy", Request{}, pooled(`"allowPodAnnotations": ["ingressPolicy"]`), 2,
+			`allowPodAnnotations[0]: "ingressPolicy" is not valid: want one of ` + wordList,
+		},
+		{
 			"not allowed", Request{}, annotated(pooled, "", "mtu=1400"), 7,
 			note + `mtu: not allowed on network "net": want it taken off the pod, or "mtu" in allowPodAnnotations`,
 		},

@@ -67,6 +67,11 @@ type Config struct {
 
 	HostPorts HostPorts
 
+	Ingress IngressPolicy
+	// AntiSpoof drops what containers send from addresses that are not theirs.
+	AntiSpoof bool
+	Forward   ForwardAccept
+
 	IPAM IPAM
 	DNS  types.DNS // key "dns"; empty: the IPAM's own
 

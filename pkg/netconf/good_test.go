@@ -55,7 +55,7 @@ func TestParse(t *testing.T) {
 			name:   "shortest",
 			config: `{"name": "net", "type": "veth", "ipam": {"type": "dhcp"}}`,
 			want: Config{
-				CNIVersion: "0.1.0", Network: "net", Type: TypeVeth, DefaultGateway: true, IPAM: IPAM{Type: "dhcp"},
+				CNIVersion: "0.1.0", Network: "net", Type: TypeVeth, DefaultGateway: true, AntiSpoof: true, IPAM: IPAM{Type: "dhcp"},
 			},
 		},
 		{
@@ -90,7 +90,7 @@ func TestParse(t *testing.T) {
 				"mtu": 512, "ipam": {"type": "host-local", "subnet": "10.1.1.0/24"},
 				"dns": {"nameservers": ["10.1.1.1", "8.8.8.8"], "domain": "a", "search": ["b"], "options": ["c"]}}`,
 			want: Config{
-				CNIVersion: "1.0.0", Network: "mynet", Type: TypePTP, MTU: 512, IPMasq: true,
+				CNIVersion: "1.0.0", Network: "mynet", Type: TypePTP, MTU: 512, IPMasq: true, AntiSpoof: true,
 				IPAM: IPAM{Type: "host-local"},
 				DNS: types.DNS{
 					Nameservers: []string{"10.1.1.1", "8.8.8.8"}, Domain: "a", Search: []string{"b"}, Options: []string{"c"},
@@ -394,6 +394,14 @@ func TestParseLenient(t *testing.T) {
 		{
 			"ptp has no bridge", `{"name": "net", "type": "ptp", "bridge": "br0"}`,
 			Config{CNIVersion: "0.1.0", Network: "net", Type: TypePTP},
+		},
+		{
+			"a policy that nobody knows", `{"name": "net", "type": "ptp", "ingressPolicy": "closed", "antiSpoof": 1}`,
+			Config{CNIVersion: "0.1.0", Network: "net", Type: TypePTP, Ingress: IngressUnreadable},
+		},
+		{
+			"a policy beside what cannot be read", `{"name": "net", "type": "ptp", "ingressPolicy": "isolated", "mtu": "x"}`,
+			Config{CNIVersion: "0.1.0", Network: "net", Type: TypePTP, Ingress: IngressIsolated},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

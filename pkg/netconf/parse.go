@@ -37,7 +37,7 @@ func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}, pod: map[string]string{}}
 	parts := []func() error{
 		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.annotations, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.previous, p.layer2,
+		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.layer2,
 		p.attachments,
 	}
 	for _, part := range parts {
@@ -49,10 +49,9 @@ func Parse(r Request) (*Config, error) {
 }
 
 // ParseLenient extracts what is needed to clean up after a configuration that Parse may refuse: Network, Type, Mode,
-// Attachment, Bridge.Name, IPMasq, HostPorts.Mappings and Addresses, IPAM.Type, Routing's table, Prev and Valid. What
-// cannot be used is left empty; nothing fails. Where
-// Parse succeeds, these fields are the same. One unreadable entry makes the whole of Valid not given: an attachment
-// that is missing from the list is one that GC removes.
+// Attachment, Bridge.Name, IPMasq, HostPorts.Mappings and Addresses, Ingress, IPAM.Type, Routing's table, Prev and Valid.
+// What cannot be used is left empty; nothing fails. Where Parse succeeds, these fields are the same. One unreadable entry
+// makes the whole of Valid not given: an attachment that is missing from the list is one that GC removes.
 func ParseLenient(r Request) *Config {
 	p := parser{request: r, config: &Config{Raw: r.Config}}
 	// Errors are dropped by intention: a part that fails has set nothing.
@@ -68,6 +67,7 @@ func ParseLenient(r Request) *Config {
 		p.config.Bridge.Name = ""
 	}
 	p.hostPortsLenient()
+	_ = p.ingress()
 	_ = p.table()
 	_ = p.previous()
 	_ = p.attachments()

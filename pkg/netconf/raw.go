@@ -47,6 +47,7 @@ type rawConfig struct {
 	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
 
 	rawHostPorts
+	rawIsolation
 	rawTuning
 	rawRouting
 	rawAnnotations

@@ -10,7 +10,7 @@ import (
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
 func (b *builder) bridged() {
 	br, hostEnd := b.cfg.Bridge, b.plan.Pair.Host
-	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Isolated: br.Isolated, Locked: br.MACLocked})
+	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Isolated: br.Isolated || b.cfg.Ingress == netconf.IngressIsolated, Locked: br.MACLocked})
 	if br.VLANAware() {
 		add(&b.plan.Guards, b.portVLANs())
 	}
@@ -56,7 +56,7 @@ func (b *builder) bridgeGateways() {
 	link := br.Name
 	if br.VLAN != 0 {
 		link = vlanInterface(br)
-		add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true}, refuseRA(link))
+		add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true, Group: Group(b.cfg.Network)}, refuseRA(link))
 	}
 	for _, a := range b.addrs.List {
 		if a.Gateway.Is6() {

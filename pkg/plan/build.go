@@ -51,6 +51,7 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 		b.bridged()
 	}
 	b.rules()
+	b.isolation()
 	b.shared()
 	return b.plan
 }
@@ -87,6 +88,7 @@ func base(cfg *netconf.Config) []Object {
 		Bridge{
 			Name: br.Name, Kind: "bridge", Up: true, MTU: cfg.MTU, MAC: BridgeMAC(br.Name),
 			Promisc: br.Promisc, VLANs: br.VLANAware(), Alias: lease.NetworkAlias(cfg.Network),
+			Group: Group(cfg.Network),
 		},
 		refuseRA(br.Name),
 	}
@@ -102,7 +104,7 @@ func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
 		Host: owner.HostName(), MAC: HostMAC(owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
-		Peer: cfg.Attachment.IfName, Up: true,
+		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg),
 	}
 	p.PeerMTU = cfg.ContainerMTU()
 	if cfg.Mode == netconf.Bridged {
@@ -281,26 +283,17 @@ func (b *builder) masquerade() {
 	}
 }
 
-// The switches that let the host pass packets on.
-var (
-	Forward4 = Sysctl{Key: "net/ipv4/ip_forward", Value: "1"}
-	Forward6 = Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"}
-)
-
-// Forwards reports whether the host passes a network's packets on. A bridge does without, unless the host is its gateway.
-func Forwards(cfg *netconf.Config) bool { return cfg.Mode == netconf.Routed || cfg.Bridge.Gateway }
-
-// shared ends with the forwarding switches.
+// shared ends with the switches that let the host pass packets on.
 func (b *builder) shared() {
 	b.hostPorts()
-	if !Forwards(b.cfg) {
+	if b.cfg.Mode == netconf.Bridged && !b.cfg.Bridge.Gateway {
 		return
 	}
 	if b.has(true) {
-		add(&b.plan.Shared, Forward4)
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
 	}
 	if b.has(false) {
-		add(&b.plan.Shared, Forward6)
+		add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
 	}
 }
 

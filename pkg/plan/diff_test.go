@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -19,7 +20,7 @@ func bridge() plan.Bridge {
 }
 
 func pair() plan.Pair {
-	return plan.Pair{Host: "vh", MAC: mac(1), MTU: 1500, Master: "br0", Alias: "net/c/eth0 ns/pod", Peer: "eth0", Up: true}
+	return plan.Pair{Host: "vh", MAC: mac(1), MTU: 1500, Master: "br0", Alias: "net/c/eth0 ns/pod", Peer: "eth0", Up: true, Group: 7}
 }
 
 func inside() plan.Interface { return plan.Interface{Name: "eth0", MAC: mac(1), MTU: 1500, Up: true} }
@@ -48,6 +49,20 @@ func sysctl() plan.Sysctl {
 	return plan.Sysctl{Key: "net/ipv4/ip_forward", Value: "1", IfPresent: true}
 }
 
+func sourceCheck() plan.SourceCheck { return plan.SourceCheck{State: "ok"} }
+
+func sourceFilter() plan.SourceFilter {
+	return plan.SourceFilter{Link: "vh", MAC: mac(1), Sources: []netip.Addr{netip.MustParseAddr("10.88.0.5")}, State: "ok"}
+}
+
+func ingress() plan.Ingress {
+	return plan.Ingress{Network: "net", Link: plan.Link{Name: "br0"}, Policy: netconf.IngressSameNetwork, State: "ok"}
+}
+
+func forwardAccept() plan.ForwardAccept {
+	return plan.ForwardAccept{Network: "net", Link: plan.Link{Group: 0x7000_0001}, IPv4: true, State: "ok"}
+}
+
 func port() plan.Port { return plan.Port{Link: "vh", Hairpin: true, Isolated: true} }
 
 func forwarding() plan.Forwarding { return plan.Forwarding{Link: "vh", MAC: mac(1), VLAN: 100} }
@@ -68,7 +83,7 @@ func masquerade() plan.Masquerade {
 func wanted() []plan.Object {
 	return []plan.Object{
 		bridge(), pair(), inside(), altname(), address(), route(), neighbour(), sysctl(), port(), forwarding(), portVLANs(),
-		vlanInterface(), masquerade(),
+		vlanInterface(), masquerade(), sourceCheck(), sourceFilter(), ingress(), forwardAccept(),
 	}
 }
 
@@ -109,6 +124,7 @@ var differences = []struct {
 		"host interface vh: alias: want net/c/eth0 ns/pod, found nothing",
 	},
 	{pair(), but(pair(), func(o *plan.Pair) { o.Peer = "" }), "host interface vh: peer: want eth0, found nothing"},
+	{pair(), but(pair(), func(o *plan.Pair) { o.Group = 8 }), "host interface vh: group: want 0x7, found 0x8"},
 	{
 		inside(), but(inside(), func(o *plan.Interface) { o.Up = false }),
 		"container interface eth0: up: want yes, found no",
@@ -192,6 +208,30 @@ var differences = []struct {
 	{
 		masquerade(), but(masquerade(), func(o *plan.Masquerade) { o.State = "chain postrouting missing" }),
 		"host nftables masquerade 10.88.0.0/24: state: want ok, found chain postrouting missing",
+	},
+	{
+		sourceCheck(), but(sourceCheck(), func(o *plan.SourceCheck) { o.State = "missing" }),
+		"host nftables source check: state: want ok, found missing",
+	},
+	{
+		sourceFilter(), but(sourceFilter(), func(o *plan.SourceFilter) { o.Sources = nil }),
+		"host source filter vh: sources: want 02:00:00:00:00:01,10.88.0.5, found 02:00:00:00:00:01",
+	},
+	{
+		sourceFilter(), but(sourceFilter(), func(o *plan.SourceFilter) { o.State = "another program" }),
+		"host source filter vh: state: want ok, found another program",
+	},
+	{
+		ingress(), but(ingress(), func(o *plan.Ingress) { o.Policy = netconf.IngressIsolated }),
+		"host nftables ingress policy of br0: policy: want same-network, found isolated",
+	},
+	{
+		ingress(), but(ingress(), func(o *plan.Ingress) { o.State = "missing" }),
+		"host nftables ingress policy of br0: state: want ok, found missing",
+	},
+	{
+		forwardAccept(), but(forwardAccept(), func(o *plan.ForwardAccept) { o.State = "a chain drops" }),
+		"host nftables rules of others for group 0x70000001: state: want ok, found a chain drops",
 	},
 }
 
@@ -324,7 +364,7 @@ func TestDiff(t *testing.T) {
 func TestString(t *testing.T) {
 	p := plan.Plan{Base: []plan.Object{bridge()}, Pair: pair(), Inside: wanted()[2:]}
 	const want = `host interface br0 kind bridge up mtu 1500 promisc vlan_filtering
-host interface vh up mac 02:00:00:00:00:01 mtu 1500 master br0 alias "net/c/eth0 ns/pod" peer eth0
+host interface vh up mac 02:00:00:00:00:01 mtu 1500 master br0 alias "net/c/eth0 ns/pod" peer eth0 group 0x7
 container interface eth0 up mac 02:00:00:00:00:01 mtu 1500
 host altname 10.88.0.5@net dev vh
 host address 10.88.0.1/24 dev br0 scope link state ok
@@ -336,6 +376,10 @@ host fdb 02:00:00:00:00:01 vlan 100 dev vh
 host bridge vlan dev vh pvid 100 tagged 200,201
 host interface br0.100 up link br0 vlan 100
 host nftables masquerade 10.88.0.0/24 state ok
+host nftables source check state ok
+host source filter vh sources 02:00:00:00:00:01,10.88.0.5 state ok
+host nftables ingress policy of br0 policy same-network state ok
+host nftables rules of others for group 0x70000001 state ok
 `
 	if got := p.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

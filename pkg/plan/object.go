@@ -57,6 +57,7 @@ type Bridge struct {
 	Promisc bool             // false leaves the bridge as it is
 	VLANs   bool             // vlan_filtering; false leaves the bridge as it is
 	Alias   string           // given at creation: which network made it; not compared
+	Group   uint32           // given at creation, as Pair's; not compared
 	Up      bool
 }
 
@@ -83,10 +84,11 @@ type Pair struct {
 	Master string           // the bridge the host end is a port of; empty: none
 	Alias  string           // host end's ifalias: whose it is
 	Peer   string           // container end's name
+	Group  uint32           // the host end's group (IFLA_GROUP), by which nftables knows it
+	Up     bool             // the host end's
 	// PeerMTU is the container end's, in bytes; 0: the host end's. The kernel gives a bridge without an MTU of its own the
 	// least of its ports' (br_mtu_auto_adjust), so a pod's wish may not reach the host end there.
 	PeerMTU int
-	Up      bool // the host end's
 }
 
 // ID implements Object.
@@ -101,6 +103,7 @@ func (p Pair) Fields() []Field {
 		{"master", orNone(p.Master)},
 		{"alias", p.Alias},
 		{"peer", p.Peer},
+		{"group", group(p.Group)},
 	}
 }
 
@@ -300,6 +303,7 @@ type VLANInterface struct {
 	Bridge string
 	VLAN   uint16
 	Up     bool
+	Group  uint32 // given at creation, as Pair's; not compared
 }
 
 // ID implements Object.

@@ -13,7 +13,7 @@ import (
 func (b *builder) routed() {
 	hostEnd := b.plan.Pair.Host
 	if b.has(true) {
-		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/rp_filter", "1") // a forged source has no route back through this link
+		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/rp_filter", b.reversePathFilter())
 		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/proxy_arp", "1") // for guests that ask for a neighbour all the same
 		b.guardSysctl("net/ipv4/neigh/"+hostEnd+"/proxy_delay", "0")
 	}

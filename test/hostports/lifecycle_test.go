@@ -58,7 +58,7 @@ func TestLastDelLeavesNoTable(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	start := m.Snapshot()
-	conf := object{"hostPortSources": []string{"192.0.2.0/24"}}
+	conf := object{"hostPortSources": []string{"192.0.2.0/24"}, "antiSpoof": false}
 	a := m.pod("a", conf, ports("tcp 8080 80"))
 	b := m.pod("b", conf, ports("tcp 8081 80 2001:db8::1"))
 	m.must(a.del())

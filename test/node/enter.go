@@ -127,7 +127,7 @@ func again(here []string) error {
 	if err := cmd.Start(); err != nil {
 		signal.Stop(signals)
 		runtime.UnlockOSThread()
-		return fmt.Errorf("making namespaces: %w", err)
+		return fmt.Errorf("making namespaces: %w%s", err, hint(err))
 	}
 	go func() {
 		for s := range signals {
@@ -136,6 +136,15 @@ func again(here []string) error {
 	}()
 	os.Exit(status(cmd.Wait()))
 	return nil
+}
+
+// hint says what the kernel's words hide: too many user namespaces is ENOSPC (kernel/user_namespace.c), even where the
+// limit is none at all, and EPERM comes from what a distribution adds.
+func hint(err error) string {
+	if privileged() || !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EPERM) {
+		return ""
+	}
+	return " (this user may not create user namespaces: run as root, or see sysctl user.max_user_namespaces)"
 }
 
 // status is the exit status to end with, as a shell would give it: 128 and the signal's number for a killed process.

@@ -12,8 +12,9 @@ const (
 	bridged = `{"cniVersion": "1.1.0", "name": "podnet", "type": "veth", "bridge": "br0", "isDefaultGateway": true,
 		"ipMasq": true, "ipam": {"type": "veth",
 		"ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "2001:db8:88::/64"}]]}}`
-	ptp = `{"cniVersion": "1.1.0", "name": "podnet", "type": "ptp", "isDefaultGateway": true, "ipMasq": true,
-		"ipam": {"type": "veth", "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "2001:db8:88::/64"}]]}}`
+	ptp = `{"cniVersion": "1.1.0", "name": "podnet", "type": "ptp", "ipMasq": true,
+		"ipam": {"type": "veth", "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "2001:db8:88::/64"}]],
+		"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}`
 	layer2 = `{"cniVersion": "1.1.0", "name": "podnet", "type": "veth", "bridge": "br0"}`
 )
 

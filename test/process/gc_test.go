@@ -185,13 +185,19 @@ func TestStatus(t *testing.T) {
 			delegateSays(`{"cniVersion": "1.1.0", "code": 11, "msg": "later"}`), 50,
 			[]string{`"delegate"`, "later"},
 		},
-		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 50, []string{"rp_filter", "2"}},
+		{"loose reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
 		{"loose reverse path filter, but a bridge", bridged, set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
 		{
 			"loose reverse path filter, but no IPv4", with(routed, `{"ipam": {"ranges": [[{"subnet": "2001:db8:88::/64"}]]}}`),
 			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil,
 		},
 		{"strict reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "1"), 0, nil},
+		{"strict reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
+			set("net/ipv4/conf/all/rp_filter", "1"), 50, []string{"rp_filter", "1", "antiSpoof"}},
+		{"loose reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
+			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
+		{"isolation in routed mode", with(routed, `{"ingressPolicy": "isolated", "forwardAccept": true}`), nil, 0, nil},
+		{"isolation on a bridge", with(bridged, `{"ingressPolicy": "isolated", "antiSpoof": true, "forwardAccept": true}`), nil, 0, nil},
 		{"a configuration that is refused", with(routed, `{"mtu": -1}`), nil, 7, []string{"mtu", "-1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -227,29 +233,27 @@ func TestStatusOfSettings(t *testing.T) {
 	ipv4 := with(bridged, `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}]]}}`)
 	for _, tt := range []struct {
 		name, verb, config string
-		forwards           bool // already
 		step               func() error
 		code               uint // 0: healthy
 		words              []string
 	}{
-		{"read-only", "STATUS", ipv4, false, readOnly, 50, []string{"host sysctl net/ipv4/ip_forward: set it from 0 to 1: read-only file system"}},
-		{"read-only, and forwarding already", "STATUS", bridged, true, readOnly, 0, nil},
-		{"read-only, and no gateway", "STATUS", with(ipv4, `{"isDefaultGateway": false, "isGateway": false, "ipMasq": false}`), false, readOnly, 0, nil},
-		{"no IPv6", "STATUS", bridged, true, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
-		{"no IPv6, and IPv4 alone", "STATUS", ipv4, true, noIPv6, 0, nil},
-		{"no IPv6, an ADD", "ADD", bridged, true, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
+		{"read-only", "STATUS", routed, readOnly, 50, []string{"host sysctl net/ipv4/ip_forward: cannot be written: read-only file system"}},
+		{"read-only, and no addresses", "STATUS", with(layer2, `{"bridge": "br1"}`), readOnly, 0, nil},
+		{"no IPv6", "STATUS", bridged, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
+		{"no IPv6, and IPv4 alone", "STATUS", ipv4, noIPv6, 0, nil},
+		{"no IPv6, an ADD", "ADD", bridged, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
+		{"no IPv6, and an ADD of IPv4 alone", "ADD", ipv4, noIPv6, 0, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
 			if err := h.Do(func() error {
-				value := map[bool]string{false: "0", true: "1"}[tt.forwards]
-				return errors.Join(sysctl("net/ipv4/ip_forward", value)(broken{}), sysctl("net/ipv6/conf/all/forwarding", value)(broken{}))
+				return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br1"}})
 			}); err != nil {
 				t.Fatal(err)
 			}
 			cmd := h.command(tt.verb, tt.config, h.Container())
-			o := h.finish(cmd, apart(tt.step, func() error { return h.Start(cmd) }))
+			o := h.finish(cmd, apart(func() error { return h.Do(tt.step) }, func() error { return h.Start(cmd) }))
 			if tt.code != 0 {
 				o.refused(tt.code, tt.words...)
 			} else {
@@ -259,11 +263,23 @@ func TestStatusOfSettings(t *testing.T) {
 	}
 }
 
-// A kernel that has no room for another namespace cannot give a bridge a try: that is no reason to say all is well.
+// What STATUS cannot try is no reason to say that all is well: a kernel that has no room for another namespace cannot give
+// a bridge a try, and one that lets nobody look at nftables promises no source check, whatever the reverse path filter.
 func TestStatusIsTruthfulAboutWhatItCannotTry(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
-	cmd := h.command("STATUS", bridged, nil)
-	err := apart(func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0) }, func() error { return h.Start(cmd) })
-	h.finish(cmd, err).refused(50, "bridge")
+	for _, tt := range []struct {
+		config     string
+		capability uintptr
+		word       string
+	}{
+		{bridged, unix.CAP_SYS_ADMIN, "bridge"},
+		{with(bridged, `{"ipMasq": false, "antiSpoof": true}`), unix.CAP_SYS_ADMIN, "source filters"},
+		{with(routed, `{"ipMasq": false}`), unix.CAP_NET_ADMIN, "antiSpoof"},
+		{with(routed, `{"ipMasq": false, "antiSpoof": false, "ingressPolicy": "isolated"}`), unix.CAP_NET_ADMIN, "ingressPolicy"},
+	} {
+		h := newHost(t)
+		cmd := h.command("STATUS", tt.config, nil)
+		err := apart(func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, tt.capability, 0, 0, 0) }, func() error { return h.Start(cmd) })
+		h.finish(cmd, err).refused(50, tt.word)
+	}
 }

@@ -75,17 +75,12 @@ func TestGatewayOfIPv6WhereItIsOff(t *testing.T) {
 		if err := h.Do(func() error { return sysctl("net/ipv6/conf/default/disable_ipv6", "1")(broken{}) }); err != nil {
 			t.Fatal(err)
 		}
-		h.leaves(func() {
-			h.add(mode.config, c2)
-			added := h.add(mode.config, c1)
-			h.check(mode.config, c1, added)
-			if err := c2.Ping(added.addresses()[1]); err != nil {
-				t.Errorf("%s: %v", mode.name, err)
-			}
-			h.del(mode.config, c1)
-			h.del(mode.config, c2)
-			h.call("GC", with(mode.config, `{"cni.dev/valid-attachments": []}`), nil).succeeds()
-		}, c1, c2)
+		h.add(mode.config, c2)
+		added := h.add(mode.config, c1)
+		h.check(mode.config, c1, added)
+		if err := c2.Ping(added.addresses()[1]); err != nil {
+			t.Errorf("%s: %v", mode.name, err)
+		}
 	}
 }
 

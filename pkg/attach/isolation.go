@@ -1,0 +1,158 @@
+package attach
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// wall is an object of nftables that keeps containers from others, or lets them through: what applies, shows and removes
+// it.
+type wall struct {
+	apply   func() (bool, error)
+	observe func() (plan.Object, error)
+	undo    func() error
+}
+
+// wall says how an object is dealt with, if it is such a one.
+func (m *machine) wall(o plan.Object) (wall, bool) {
+	switch o := o.(type) {
+	case plan.SourceCheck:
+		return wall{
+			apply:   m.firewall.ApplySourceCheck,
+			observe: func() (plan.Object, error) { return m.firewall.ObserveSourceCheck() },
+			undo:    m.firewall.UndoSourceCheck,
+		}, true
+	case plan.Ingress:
+		return wall{
+			apply:   func() (bool, error) { return m.firewall.ApplyIngress(o) },
+			observe: func() (plan.Object, error) { return m.firewall.ObserveIngress(o) },
+			undo:    func() error { return m.firewall.RetireIngress(o.Network) },
+		}, true
+	case plan.ForwardAccept:
+		return wall{
+			apply:   func() (bool, error) { return m.openForward(o) },
+			observe: func() (plan.Object, error) { return m.firewall.ObserveForwardAccept(o) },
+			undo:    func() error { return m.firewall.RetireForwardAccept(o.Network) },
+		}, true
+	}
+	return wall{}, false
+}
+
+// openForward warns about a chain that cannot be opened: the container has its network all the same, and STATUS says 50.
+func (m *machine) openForward(o plan.ForwardAccept) (bool, error) {
+	created, err := m.firewall.ApplyForwardAccept(o)
+	if err != nil && cnierr.Of(err, 0).Code == cnierr.Conflict {
+		warn(err)
+		err = nil
+	}
+	return created, err
+}
+
+// retireIsolation takes back what a network has no use for any more: of a policy that was changed to open, and, of one
+// without attachments, all.
+func (m *machine) retireIsolation(cfg *netconf.Config, empty bool) error {
+	var failed []error
+	if empty || cfg.Ingress == netconf.IngressOpen {
+		failed = append(failed, m.firewall.RetireIngress(cfg.Network))
+	}
+	if !empty {
+		return errors.Join(failed...)
+	}
+	return errors.Join(append(failed, m.firewall.RetireForwardAccept(cfg.Network), m.undoShared(plan.SourceCheck{}, ""))...)
+}
+
+// isolationPossible fails where the kernel lacks what keeps a network's promises.
+func isolationPossible(cfg *netconf.Config, m *machine) error {
+	if cfg.Ingress.Restricts() {
+		if err := m.firewall.ProbeIngress(); err != nil {
+			return cnierr.Wrap(cnierr.NotAvailable, err, "ingressPolicy")
+		}
+	}
+	switch {
+	case !cfg.AntiSpoof:
+		return nil
+	case cfg.Mode == netconf.Bridged:
+		return m.node.ProbeSourceFilter()
+	}
+	return cnierr.Wrap(cnierr.NotAvailable, m.firewall.ProbeSourceCheck(), "antiSpoof")
+}
+
+// reversePathHarmless looks at the one global setting that quietly takes from routed mode what antiSpoof false promises:
+// the kernel uses the larger of it and the interface's own (Documentation/networking/ip-sysctl.rst), so 1, strict, drops
+// what the containers send from further addresses. With antiSpoof no value does harm: 1 is what the interfaces have
+// themselves, and 2, loose, lets nothing pass that nftables has not dropped before.
+func reversePathHarmless(cfg *netconf.Config, m *machine) error {
+	if cfg.Mode != netconf.Routed || !gives(cfg, true) || cfg.AntiSpoof {
+		return nil
+	}
+	value, err := m.node.Setting("net/ipv4/conf/all/rp_filter")
+	if err != nil {
+		return cnierr.Wrap(cnierr.IOFailure, err, "read net.ipv4.conf.all.rp_filter")
+	}
+	if value == "1" {
+		return cnierr.New(cnierr.NotAvailable, "net.ipv4.conf.all.rp_filter: 1 (strict) drops what containers of routed network %s, "+
+			"whose antiSpoof is off, send from addresses other than their own: want 0 or 2", cfg.Network)
+	}
+	return nil
+}
+
+// forwarded fails where a firewall of somebody else drops what the host forwards for the network.
+func forwarded(cfg *netconf.Config, m *machine) error {
+	a, ok, err := passage(cfg, m)
+	if !ok || err != nil {
+		return err
+	}
+	if cfg.Forward == netconf.ForwardOpen {
+		return m.firewall.ProbeForwardAccept(a)
+	}
+	dropping, err := m.firewall.Dropping(a)
+	if err != nil || len(dropping) == 0 {
+		return err
+	}
+	return cnierr.New(cnierr.NotAvailable, "%s: drops what the host forwards, so containers of network %s reach the host and "+
+		"nothing beyond: want forwardAccept true to open it, or rules of your own there and forwardAccept false",
+		strings.Join(dropping, ", "), cfg.Network)
+}
+
+// passage is what a network needs of firewalls of others, false if nothing: the host forwards packets for a network whose
+// gateway it is, and shows frames that it bridges to the same chains where br_netfilter is on, as Docker wants it.
+func passage(cfg *netconf.Config, m *machine) (plan.ForwardAccept, bool, error) {
+	link, ok := plan.HostSide(cfg)
+	if !ok || cfg.Forward == netconf.ForwardIgnore {
+		return plan.ForwardAccept{}, false, nil
+	}
+	a := plan.ForwardAccept{Network: cfg.Network, Link: link, State: "ok"}
+	a.IPv4, a.IPv6 = families(cfg)
+	if cfg.Mode == netconf.Routed || cfg.Bridge.Gateway {
+		return a, cfg.IPAM.Type != "", nil
+	}
+	for _, f := range []struct {
+		key string
+		on  *bool
+	}{{"iptables", &a.IPv4}, {"ip6tables", &a.IPv6}} {
+		value, err := m.node.Setting("net/bridge/bridge-nf-call-" + f.key)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return a, false, cnierr.Wrap(cnierr.IOFailure, err, "read net.bridge.bridge-nf-call-%s", f.key)
+		}
+		*f.on = *f.on && value == "1"
+	}
+	return a, true, nil
+}
+
+// families says whether a network's containers get IPv4 and IPv6 addresses, as far as the configuration tells: a delegate
+// may give both, and whoever puts addresses on a layer 2 network by hand, too.
+func families(cfg *netconf.Config) (ipv4, ipv6 bool) {
+	if !cfg.IPAM.Builtin() {
+		return true, true
+	}
+	for _, set := range cfg.IPAM.Pool.Sets {
+		is4 := set[0].Subnet.Addr().Is4()
+		ipv4, ipv6 = ipv4 || is4, ipv6 || !is4
+	}
+	return ipv4, ipv6
+}

@@ -1,0 +1,103 @@
+package firewall
+
+import (
+	"cmp"
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// sourceChecking is the part of the table that drops forged sources. It comes before connection tracking, which would
+// remember them, and does not grow: whom it concerns, the group of the interface says, and what is forged, the routes.
+var sourceChecking = part{chains: []chain{
+	{name: "antispoof_sources", jumps: 1, rules: []rule{
+		{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
+		{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
+	}},
+	{name: "antispoof", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, rules: []rule{{
+		what: "host ends", exprs: append(
+			groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
+			&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"}),
+	}}},
+}}
+
+// forged drops what comes from an address to which no route leads through the interface it came by. What IPv6 needs on
+// the link itself passes, none of which the host forwards: link-local sources, and none at all, as duplicate address
+// detection has it.
+func forged(f *family) []expr.Any {
+	e := isFamily(f)
+	if f == ipv6 {
+		e = append(e, inPrefix(expr.CmpOpNeq, f.src, netip.MustParsePrefix("fe80::/10"))...)
+		e = append(e, inPrefix(expr.CmpOpNeq, f.src, netip.MustParsePrefix("::/128"))...)
+	}
+	return append(e,
+		&expr.Fib{Register: unix.NFT_REG_1, FlagSADDR: true, FlagIIF: true, ResultOIF: true, FlagPRESENT: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(0)},
+		&expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+// groupIs matches interfaces by bits of their group.
+func groupIs(key expr.MetaKey, bits, value uint32) []expr.Any {
+	return append(groupBits(key, 0, bits),
+		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(value)})
+}
+
+// groupBits loads bits of an interface's group into a word of register 1 and its successors.
+func groupBits(key expr.MetaKey, word, bits uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: register(word)},
+		&expr.Bitwise{
+			SourceRegister: register(word), DestRegister: register(word), Len: 4, Mask: native(bits), Xor: native(0),
+		},
+	}
+}
+
+// ProbeSourceCheck is Probe for source checks.
+func (f *Firewall) ProbeSourceCheck() error { return f.probe(sourceChecking) }
+
+// ApplySourceCheck makes the kernel drop forged sources. Where all is there it only looks, one round trip. created tells
+// that nothing was there.
+func (f *Firewall) ApplySourceCheck() (created bool, err error) {
+	if s, err := f.observe(query{part: sourceChecking, brief: true}); err != nil || len(s.defects()) == 0 {
+		return false, err
+	}
+	err = f.transact(query{part: sourceChecking}, f.conn.commit, func(s *state) ([]message, error) {
+		created = len(s.chains) == 0
+		if len(s.defects()) == 0 {
+			return nil, nil
+		}
+		return s.repair(), nil
+	})
+	return created && err == nil, err
+}
+
+// ObserveSourceCheck shows whether the kernel drops forged sources.
+func (f *Firewall) ObserveSourceCheck() (plan.SourceCheck, error) {
+	s, err := f.observe(query{part: sourceChecking})
+	if err != nil {
+		return plan.SourceCheck{}, err
+	}
+	return plan.SourceCheck{State: cmp.Or(firstDefect(s), "ok")}, nil
+}
+
+// UndoSourceCheck removes the part. All networks count on it, so it is for when nothing is attached any more.
+func (f *Firewall) UndoSourceCheck() error { return f.removePart(sourceChecking) }
+
+func (f *Firewall) removePart(p part) error {
+	return f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
+		if len(s.chains)+len(s.sets) == 0 {
+			return nil, nil
+		}
+		return s.remove(), nil
+	})
+}
+
+func firstDefect(s *state) string {
+	if d := s.defects(); len(d) > 0 {
+		return d[0].what
+	}
+	return ""
+}

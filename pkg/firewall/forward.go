@@ -1,0 +1,485 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+// A packet has to pass every chain at the forward hook, whichever table it is in, so no chain of the plugin's can undo
+// what a chain of somebody else drops. Only a rule in that chain can. It goes to the chain's end, before what drops: the
+// rules of its owner come first, and what they refuse stays refused.
+
+// foreignChain is a base chain of somebody else at the forward hook.
+type foreignChain struct {
+	family      byte // NFPROTO_*
+	table, name string
+	policy      uint32
+	rules       []foreignRule
+}
+
+type foreignRule struct {
+	handle uint64
+	exprs  []expression
+	note   string
+}
+
+func (c foreignChain) String() string {
+	families := map[byte]string{
+		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge",
+	}
+	return fmt.Sprintf("nftables chain %s %s %s", families[c.family], c.table, c.name)
+}
+
+// sees reports whether packets of the network pass the chain.
+func (c foreignChain) sees(a plan.ForwardAccept) bool {
+	switch c.family {
+	case unix.NFPROTO_INET:
+		return a.IPv4 || a.IPv6
+	case unix.NFPROTO_IPV4:
+		return a.IPv4
+	case unix.NFPROTO_IPV6:
+		return a.IPv6
+	case unix.NFPROTO_BRIDGE:
+		return a.Link.Name != ""
+	}
+	return false
+}
+
+// drops reports whether the chain drops what no other rule of it decides, and the rule that does so, or nil if it is the
+// policy.
+func (c foreignChain) drops() (bool, *foreignRule) {
+	for i := range c.rules {
+		switch verdict := c.rules[i].always(); verdict {
+		case undecided:
+		case refuses:
+			return true, &c.rules[i]
+		default:
+			return false, nil
+		}
+	}
+	return c.policy != acceptPolicy, nil
+}
+
+// verdict is what a rule does to every packet.
+type verdict int
+
+const (
+	undecided verdict = iota
+	passes
+	refuses
+)
+
+func (r foreignRule) always() verdict {
+	e := essence(r.exprs)
+	if len(e) != 1 {
+		return undecided
+	}
+	switch e[0].name {
+	case "reject":
+		return refuses
+	case "immediate":
+		var v expr.Verdict
+		if expr.Unmarshal(tableFamily, e[0].data, &v) != nil {
+			return undecided
+		}
+		switch v.Kind { // all others lead elsewhere, or nowhere
+		case expr.VerdictAccept:
+			return passes
+		case expr.VerdictDrop:
+			return refuses
+		}
+	case "target":
+		var t expr.Target
+		if expr.Unmarshal(tableFamily, e[0].data, &t) == nil && (t.Name == "REJECT" || t.Name == "DROP") {
+			return refuses
+		}
+	}
+	return undecided
+}
+
+// essence leaves out of a rule what neither chooses packets nor decides about them.
+func essence(exprs []expression) []expression {
+	return slices.DeleteFunc(slices.Clone(exprs), func(e expression) bool {
+		return e.name == "counter" || e.name == "log" || remark(e) != ""
+	})
+}
+
+// remark is the comment that iptables makes an expression of.
+func remark(e expression) string {
+	var m expr.Match
+	if e.name != "match" || expr.Unmarshal(tableFamily, e.data, &m) != nil || m.Name != "comment" {
+		return ""
+	}
+	if c, ok := m.Info.(*xt.Comment); ok {
+		return strings.TrimRight(string(*c), "\x00")
+	}
+	if b, ok := m.Info.(*xt.Unknown); ok {
+		return strings.TrimRight(string(*b), "\x00")
+	}
+	return ""
+}
+
+// isXtables reports whether the chain is one of iptables. It reads its chains back, and fails at every rule that it could
+// not have written itself.
+func (c foreignChain) isXtables() bool {
+	return (c.family == unix.NFPROTO_IPV4 || c.family == unix.NFPROTO_IPV6) && c.name == "FORWARD"
+}
+
+// acceptRules are the rules for a network, to and from, as the owner of the chain can read them.
+func (c foreignChain) acceptRules(l plan.Link) [2][]expr.Any {
+	accept := &expr.Verdict{Kind: expr.VerdictAccept}
+	var rules [2][]expr.Any
+	for i, key := range []struct{ name, group expr.MetaKey }{
+		{expr.MetaKeyIIFNAME, expr.MetaKeyIIFGROUP}, {expr.MetaKeyOIFNAME, expr.MetaKeyOIFGROUP},
+	} {
+		switch {
+		case l.Name != "" && c.isXtables():
+			rules[i] = []expr.Any{
+				&expr.Meta{Key: key.name, Register: unix.NFT_REG_1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: append([]byte(l.Name), 0)},
+			}
+		case l.Name != "":
+			rules[i] = []expr.Any{
+				&expr.Meta{Key: key.name, Register: unix.NFT_REG_1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: interfaceName(l.Name)},
+			}
+		case c.isXtables():
+			rules[i] = []expr.Any{devGroup(i, l.Group)}
+		default:
+			rules[i] = groupIs(key.group, network, l.Group)
+		}
+		rules[i] = append(rules[i], accept)
+	}
+	return rules
+}
+
+// devGroup is the match of that name of iptables (struct xt_devgroup_info, linux/netfilter/xt_devgroup.h), for the
+// interface a packet comes from, 0, or goes to, 1.
+func devGroup(direction int, group uint32) expr.Any {
+	var info xt.Unknown
+	source, destination := [2]uint32{group, network}, [2]uint32{}
+	flags := uint32(1) // XT_DEVGROUP_MATCH_SRC
+	if direction == 1 {
+		source, destination, flags = destination, source, 1<<2 // XT_DEVGROUP_MATCH_DST
+	}
+	for _, n := range []uint32{flags, source[0], source[1], destination[0], destination[1], 0} { // filled up to eight bytes
+		info = append(info, native(n)...)
+	}
+	return &expr.Match{Name: "devgroup", Info: &info}
+}
+
+// opened reports whether the chain has the network's rules.
+func (c foreignChain) opened(a plan.ForwardAccept) [2]bool {
+	var has [2]bool
+	for i, want := range c.acceptRules(a.Link) {
+		has[i] = slices.ContainsFunc(c.rules, func(r foreignRule) bool { return sameExpressions(want, essence(r.exprs)) })
+	}
+	return has
+}
+
+// open returns the messages that add the rules which are missing.
+func (c foreignChain) open(a plan.ForwardAccept) []message {
+	_, last := c.drops()
+	var msgs []message
+	for i, want := range c.acceptRules(a.Link) {
+		if !c.opened(a)[i] {
+			msgs = append(msgs, c.addRule(want, lease.NetworkAlias(a.Network), last))
+		}
+	}
+	return msgs
+}
+
+// addRule makes a message for a rule before another, or at the end.
+func (c foreignChain) addRule(exprs []expr.Any, note string, before *foreignRule) message {
+	flags := netlink.Create | netlink.Append
+	if before != nil {
+		flags = netlink.Create
+	}
+	m := change("add a rule to "+c.String(), unix.NFT_MSG_NEWRULE, flags, func(ae *netlink.AttributeEncoder) {
+		ae.String(unix.NFTA_RULE_TABLE, c.table)
+		ae.String(unix.NFTA_RULE_CHAIN, c.name)
+		if before != nil {
+			ae.Uint64(unix.NFTA_RULE_POSITION, before.handle)
+		}
+		ae.Nested(unix.NFTA_RULE_EXPRESSIONS, func(ae *netlink.AttributeEncoder) error {
+			for _, e := range exprs {
+				ae.Do(unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, func() ([]byte, error) { return expr.Marshal(c.family, e) })
+			}
+			return nil
+		})
+		// Of a rule the comment has the same number as of an element.
+		ae.Bytes(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, note))
+	})
+	if c.isXtables() {
+		m.needs = "xt_devgroup (CONFIG_NETFILTER_XT_MATCH_DEVGROUP)"
+	}
+	return ofFamily(c.family, m)
+}
+
+func (c foreignChain) deleteRule(r foreignRule) message {
+	m := change("delete a rule of "+c.String(), unix.NFT_MSG_DELRULE, 0, func(ae *netlink.AttributeEncoder) {
+		ae.String(unix.NFTA_RULE_TABLE, c.table)
+		ae.String(unix.NFTA_RULE_CHAIN, c.name)
+		ae.Uint64(unix.NFTA_RULE_HANDLE, r.handle)
+	})
+	return ofFamily(c.family, m)
+}
+
+// ofFamily sends a message to another family of tables than the plugin's (struct nfgenmsg begins with it).
+func ofFamily(family byte, m message) message {
+	m.Data[0], m.others = family, true
+	return m
+}
+
+// forwarding lists the chains of others at the forward hook, with their rules.
+func (c *conn) forwarding() ([]foreignChain, error) {
+	request := ofFamily(unix.NFPROTO_UNSPEC, get("list the chains", unix.NFT_MSG_GETCHAIN, netlink.Dump,
+		func(*netlink.AttributeEncoder) {}))
+	list, err := c.dump(request)
+	if err != nil {
+		return nil, err
+	}
+	var chains []foreignChain
+	for _, m := range list {
+		f, ok, err := decodeForeign(m)
+		if err != nil {
+			return nil, explain(request, err)
+		}
+		if !ok {
+			continue
+		}
+		asleep, err := c.dormant(f)
+		if err == nil && !asleep {
+			f.rules, err = c.foreignRules(f)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !asleep {
+			chains = append(chains, f)
+		}
+	}
+	return chains, nil
+}
+
+func (c *conn) foreignRules(f foreignChain) ([]foreignRule, error) {
+	request := ofFamily(f.family, get("list the rules of "+f.String(), unix.NFT_MSG_GETRULE, netlink.Dump,
+		func(ae *netlink.AttributeEncoder) {
+			ae.String(unix.NFTA_RULE_TABLE, f.table)
+			ae.String(unix.NFTA_RULE_CHAIN, f.name)
+		}))
+	list, err := c.dump(request)
+	if err != nil {
+		return nil, err
+	}
+	var rules []foreignRule
+	for _, m := range list {
+		r, err := decodeForeignRule(m)
+		if err != nil {
+			return nil, explain(request, err)
+		}
+		rules = append(rules, r)
+	}
+	return rules, nil
+}
+
+// dormant reports whether the chain's table is one whose chains are not hooked, or gone meanwhile.
+func (c *conn) dormant(f foreignChain) (bool, error) {
+	request := ofFamily(f.family, get("read table "+f.table, unix.NFT_MSG_GETTABLE, 0, func(ae *netlink.AttributeEncoder) {
+		ae.String(unix.NFTA_TABLE_NAME, f.table)
+	}))
+	answers, err := c.ask([]message{request})
+	if err != nil || answers[0] == nil {
+		return true, err
+	}
+	t, err := decodeTable(*answers[0])
+	if err != nil {
+		return false, explain(request, err)
+	}
+	return t.dormant, nil
+}
+
+// decodeForeign reads a chain, false if it is none of somebody else's at the forward hook.
+func decodeForeign(m netlink.Message) (c foreignChain, ok bool, err error) {
+	hook, isBase := uint32(0), false
+	err = attributes(m, func(ad *netlink.AttributeDecoder) {
+		switch ad.Type() {
+		case unix.NFTA_CHAIN_TABLE:
+			c.table = ad.String()
+		case unix.NFTA_CHAIN_NAME:
+			c.name = ad.String()
+		case unix.NFTA_CHAIN_POLICY:
+			c.policy = ad.Uint32()
+		case unix.NFTA_CHAIN_HOOK:
+			isBase = true
+			nested(ad, func(ad *netlink.AttributeDecoder) {
+				if ad.Type() == unix.NFTA_HOOK_HOOKNUM {
+					hook = ad.Uint32()
+				}
+			})
+		}
+	})
+	if err != nil {
+		return c, false, err
+	}
+	c.family = m.Data[0]
+	known := slices.Contains([]byte{unix.NFPROTO_INET, unix.NFPROTO_IPV4, unix.NFPROTO_IPV6, unix.NFPROTO_BRIDGE}, c.family)
+	own := c.family == tableFamily && c.table == tableName
+	return c, isBase && known && hook == unix.NF_INET_FORWARD && !own, nil // NF_BR_FORWARD is the same number
+}
+
+func decodeForeignRule(m netlink.Message) (r foreignRule, err error) {
+	_, r.exprs, err = decodeRule(m)
+	if err != nil {
+		return r, err
+	}
+	err = attributes(m, func(ad *netlink.AttributeDecoder) {
+		switch ad.Type() {
+		case unix.NFTA_RULE_HANDLE:
+			r.handle = ad.Uint64()
+		case unix.NFTA_RULE_USERDATA:
+			r.note = comment(ad.Bytes())
+		}
+	})
+	for _, e := range r.exprs {
+		if text := remark(e); text != "" {
+			r.note = text
+		}
+	}
+	return r, err
+}
+
+// Dropping lists the chains of others that drop what the host forwards for a network and are not open to it, each in
+// words.
+func (f *Firewall) Dropping(a plan.ForwardAccept) ([]string, error) {
+	closed, err := f.closed(a)
+	var names []string
+	for _, c := range closed {
+		names = append(names, c.String())
+	}
+	return names, err
+}
+
+func (f *Firewall) closed(a plan.ForwardAccept) (closed []foreignChain, err error) {
+	err = retry(func() error {
+		chains, err := f.conn.forwarding()
+		closed = slices.DeleteFunc(chains, func(c foreignChain) bool { return !c.closedTo(a) })
+		return err
+	})
+	return closed, err
+}
+
+func (c foreignChain) closedTo(a plan.ForwardAccept) bool {
+	drops, _ := c.drops()
+	return drops && c.sees(a) && c.opened(a) != [2]bool{true, true}
+}
+
+// ApplyForwardAccept opens every chain of others that drops what the host forwards for a network, one transaction each.
+// It fails with Conflict for those that cannot be opened, when it has opened the others.
+func (f *Firewall) ApplyForwardAccept(a plan.ForwardAccept) (created bool, err error) {
+	closed, err := f.closed(a)
+	if err != nil {
+		return false, err
+	}
+	var failed []error
+	for _, c := range closed {
+		opened, err := f.openChain(c, a, f.conn.commit)
+		created = created || opened
+		failed = append(failed, err)
+	}
+	return created, errors.Join(failed...)
+}
+
+// ProbeForwardAccept rehearses ApplyForwardAccept.
+func (f *Firewall) ProbeForwardAccept(a plan.ForwardAccept) error {
+	closed, err := f.closed(a)
+	failed := []error{err}
+	for _, c := range closed {
+		_, err := f.openChain(c, a, f.conn.rehearse)
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// openChain looks at the chain anew, so that what it decides on is what gets changed.
+func (f *Firewall) openChain(c foreignChain, a plan.ForwardAccept, send sender) (opened bool, err error) {
+	if reason := c.unopenable(); reason != "" {
+		return false, cnierr.New(cnierr.Conflict, "forwardAccept: %s drops what the host forwards and cannot be opened: %s", c, reason)
+	}
+	err = f.transact(query{}, send, func(*state) ([]message, error) {
+		opened = false
+		rules, err := f.conn.foreignRules(c)
+		if err != nil {
+			return nil, err
+		}
+		c.rules = rules
+		if !c.closedTo(a) {
+			return nil, nil
+		}
+		opened = true
+		return c.open(a), nil
+	})
+	if errors.Is(err, unix.EPERM) { // the socket that looked was allowed to (NFT_TABLE_F_OWNER, Linux 5.12)
+		return false, cnierr.New(cnierr.Conflict, "forwardAccept: %s drops what the host forwards and cannot be opened: "+
+			"its table belongs to a running program, which has to let the network pass itself", c)
+	}
+	return opened && err == nil, err
+}
+
+// unopenable says why a rule in the chain would not do.
+func (c foreignChain) unopenable() string {
+	switch {
+	case c.family == unix.NFPROTO_BRIDGE:
+		return "rules of that family do not know the bridge; let its ports pass there"
+	case c.table == "firewalld":
+		return "firewalld would write it anew; put the bridge, or the network's subnets as sources, into zone trusted"
+	}
+	return ""
+}
+
+// ObserveForwardAccept shows whether the chains of others that can be opened are.
+func (f *Firewall) ObserveForwardAccept(a plan.ForwardAccept) (plan.ForwardAccept, error) {
+	closed, err := f.closed(a)
+	var names []string
+	for _, c := range closed {
+		if c.unopenable() == "" {
+			names = append(names, c.String())
+		}
+	}
+	a.State = "ok"
+	if len(names) > 0 {
+		a.State = strings.Join(names, ", ") + " drops what the host forwards"
+	}
+	return a, err
+}
+
+// RetireForwardAccept removes the rules of a network from the chains of others.
+func (f *Firewall) RetireForwardAccept(network string) error {
+	return f.transact(query{}, f.conn.commit, func(*state) ([]message, error) {
+		chains, err := f.conn.forwarding()
+		if err != nil {
+			return nil, err
+		}
+		var msgs []message
+		for _, c := range chains {
+			for _, r := range c.rules {
+				if r.note == lease.NetworkAlias(network) {
+					msgs = append(msgs, c.deleteRule(r))
+				}
+			}
+		}
+		return msgs, nil
+	})
+}

@@ -1,0 +1,243 @@
+package firewall
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/plan"
+)
+
+func policy(network string, l plan.Link, p netconf.IngressPolicy) plan.Ingress {
+	return plan.Ingress{Network: network, Link: l, Policy: p, State: "ok"}
+}
+
+var (
+	br0    = plan.Link{Name: "br0"}
+	group1 = plan.Link{Group: 0x7000_0011}
+)
+
+// reloads expects nft to read back what it lists.
+func reloads(t *testing.T, name string) {
+	t.Helper()
+	nft(t, "flush", "ruleset")
+	nft(t, "-f", "testdata/"+name+".nft")
+	golden(t, name)
+}
+
+func TestSourceCheckListing(t *testing.T) {
+	f := fresh(t)
+	must(t, f.ProbeSourceCheck())
+	golden(t, "empty")
+	for _, want := range []bool{true, false} {
+		if created, err := f.ApplySourceCheck(); created != want || err != nil {
+			t.Fatalf("created %v, %v", created, err)
+		}
+	}
+	golden(t, "antispoof")
+	nft(t, "flush", "chain", "inet", "veth", "antispoof_sources")
+	if got, err := f.ObserveSourceCheck(); err != nil || got.State != "nftables chain antispoof_sources has lost its rule for IPv4" {
+		t.Errorf("%q, %v", got.State, err)
+	}
+	if created, err := f.ApplySourceCheck(); created || err != nil {
+		t.Fatalf("created %v, %v", created, err)
+	}
+	golden(t, "antispoof")
+	reloads(t, "antispoof")
+	if got, err := f.ObserveSourceCheck(); err != nil || got.State != "ok" {
+		t.Errorf("%q, %v", got.State, err)
+	}
+	apply(t, f, pods4)
+	must(t, f.UndoSourceCheck())
+	golden(t, "ipv4") // the other parts stay
+	undo(t, f, pods4)
+	must(t, f.UndoSourceCheck())
+	golden(t, "empty")
+}
+
+func TestIngressListing(t *testing.T) {
+	f := fresh(t)
+	must(t, f.ProbeIngress())
+	golden(t, "empty")
+	all := []plan.Ingress{
+		policy("podnet", br0, netconf.IngressSameNetwork), policy("lab", group1, netconf.IngressIsolated),
+		policy("shop", plan.Link{Group: 0x7000_0021}, netconf.IngressSameNetwork), policy("more", br0, netconf.IngressSameNetwork),
+	}
+	for i, p := range all {
+		created, err := f.ApplyIngress(p)
+		if err != nil || created != (i < 3) {
+			t.Fatalf("%s: created %v, %v", p.Network, created, err)
+		}
+		if got, err := f.ObserveIngress(p); err != nil || got != p {
+			t.Errorf("got %v, %v, want %v", got, err, p)
+		}
+	}
+	golden(t, "ingress")
+	reloads(t, "ingress")
+	for _, p := range all {
+		if got, err := f.ObserveIngress(p); err != nil || got != p {
+			t.Errorf("got %v, %v, want %v", got, err, p)
+		}
+	}
+	for _, p := range []plan.Ingress{
+		policy("more", br0, netconf.IngressIsolated), policy("another", group1, netconf.IngressIsolated),
+	} {
+		if _, err := f.ApplyIngress(p); err == nil || cnierr.Of(err, 0).Code != cnierr.Conflict {
+			t.Errorf("%s: %v, want a conflict", p.Network, err)
+		}
+	}
+	for _, network := range []string{"nobody", "shop", "lab", "podnet"} {
+		must(t, f.RetireIngress(network))
+	}
+	golden(t, "empty")
+}
+
+// forwardChains are as iptables-nft lists its own, and as an administrator writes his.
+const forwardChains = `
+table ip filter {
+	chain DOCKER-USER {
+	}
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+		counter jump DOCKER-USER
+		oifname "docker0" counter drop
+	}
+}
+table inet mine {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		ct state invalid drop
+		log counter reject
+	}
+}
+`
+
+func TestForwardListing(t *testing.T) {
+	for name, l := range map[string]plan.Link{"forward-bridge": br0, "forward-group": group1} {
+		t.Run(name, func(t *testing.T) {
+			f := fresh(t)
+			nft(t, forwardChains)
+			before := nft(t, "-a", "list", "ruleset")
+			a := plan.ForwardAccept{Network: "podnet", Link: l, IPv4: true, IPv6: true}
+			names, err := f.Dropping(a)
+			if want := []string{"nftables chain ip filter FORWARD", "nftables chain inet mine forward"}; err != nil || !slices.Equal(names, want) {
+				t.Errorf("%q, %v", names, err)
+			}
+			must(t, f.ProbeForwardAccept(a))
+			if after := nft(t, "-a", "list", "ruleset"); after != before {
+				t.Errorf("the rehearsal leaves\n%s", after)
+			}
+			for _, want := range []bool{true, false} {
+				if created, err := f.ApplyForwardAccept(a); created != want || err != nil {
+					t.Fatalf("created %v, %v", created, err)
+				}
+			}
+			golden(t, name)
+			if got, err := f.ObserveForwardAccept(a); err != nil || got.State != "ok" {
+				t.Errorf("%q, %v", got.State, err)
+			}
+			must(t, f.RetireForwardAccept("another"))
+			golden(t, name)
+			must(t, f.RetireForwardAccept("podnet"))
+			if after := nft(t, "-a", "list", "ruleset"); after != before {
+				t.Errorf("afterwards\n%s", after)
+			}
+		})
+	}
+}
+
+// iptables reads its chains back and fails, in all it does, at a rule that it could not have written. It knows no groups
+// of interfaces but by its match "devgroup", and no interface but by its name with the zero behind it.
+func TestForwardRulesAreThoseOfIptables(t *testing.T) {
+	for _, c := range []struct {
+		link plan.Link
+		want []string
+	}{{br0, []string{"meta", "cmp", "immediate"}}, {group1, []string{"match", "immediate"}}} {
+		for i, rule := range (foreignChain{family: unix.NFPROTO_IPV4, name: "FORWARD"}).acceptRules(c.link) {
+			var names []string
+			for _, e := range rule {
+				names = append(names, kernelName(strings.TrimPrefix(typeName(e), "*expr.")))
+			}
+			if !slices.Equal(names, c.want) {
+				t.Errorf("%v, rule %d: %v, want %v", c.link, i, names, c.want)
+			}
+			if cmp, ok := rule[len(rule)-2].(*expr.Cmp); ok && string(cmp.Data) != "br0\x00" {
+				t.Errorf("compares with %q", cmp.Data)
+			}
+		}
+	}
+}
+
+// After iptables-save and iptables-restore a rule has counters, and its comment has become an expression. It is still the
+// network's.
+func TestForwardRulesSurviveIptables(t *testing.T) {
+	for _, l := range []plan.Link{br0, group1} {
+		f := fresh(t)
+		nft(t, forwardChains)
+		a := plan.ForwardAccept{Network: "podnet", Link: l, IPv4: true}
+		c := foreignChain{family: unix.NFPROTO_IPV4, table: "filter", name: "FORWARD"}
+		for _, rule := range c.acceptRules(l) {
+			last := len(rule) - 1
+			restored := append(slices.Clone(rule[:last]), xtComment("network podnet"), &expr.Counter{Packets: 7}, rule[last])
+			must(t, f.transact(query{}, f.conn.commit, func(*state) ([]message, error) {
+				return []message{c.addRule(restored, "", nil)}, nil
+			}))
+		}
+		if names, err := f.Dropping(a); err != nil || !slices.Equal(names, []string{"nftables chain inet mine forward"}) {
+			t.Errorf("%q, %v", names, err)
+		}
+		must(t, f.RetireForwardAccept("podnet"))
+		if left := nft(t, "list", "ruleset"); strings.Contains(left, "accept\n") {
+			t.Errorf("left:\n%s", left)
+		}
+	}
+}
+
+// A table can belong to a process, and nobody else may change it then (NFT_TABLE_F_OWNER, Linux 5.12).
+func TestForwardTableOfAnotherProcess(t *testing.T) {
+	f := fresh(t)
+	owner := Open()
+	defer owner.Close()
+	must(t, owner.transact(query{}, owner.conn.commit, func(*state) ([]message, error) {
+		const tableOwner = 1 << 1
+		table := ofFamily(tableFamily, change("add a table", unix.NFT_MSG_NEWTABLE, netlink.Create, func(ae *netlink.AttributeEncoder) {
+			ae.String(unix.NFTA_TABLE_NAME, "theirs")
+			ae.Uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
+		}))
+		forward := ofFamily(tableFamily, change("add a chain", unix.NFT_MSG_NEWCHAIN, netlink.Create, func(ae *netlink.AttributeEncoder) {
+			ae.String(unix.NFTA_CHAIN_TABLE, "theirs")
+			ae.String(unix.NFTA_CHAIN_NAME, "forward")
+			ae.Nested(unix.NFTA_CHAIN_HOOK, func(ae *netlink.AttributeEncoder) error {
+				ae.Uint32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
+				ae.Int32(unix.NFTA_HOOK_PRIORITY, 0)
+				return nil
+			})
+			ae.Uint32(unix.NFTA_CHAIN_POLICY, 0)
+			ae.String(unix.NFTA_CHAIN_TYPE, "filter")
+		}))
+		return []message{table, forward}, nil
+	}))
+	a := plan.ForwardAccept{Network: "podnet", Link: br0, IPv4: true}
+	for _, err := range []error{f.ProbeForwardAccept(a), second(f.ApplyForwardAccept(a))} {
+		if err == nil || cnierr.Of(err, 0).Code != cnierr.Conflict || !strings.Contains(err.Error(), "inet theirs forward") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func second(_ bool, err error) error { return err }
+
+func xtComment(text string) expr.Any {
+	c := xt.Comment(text)
+	return &expr.Match{Name: "comment", Info: &c}
+}
+
+func typeName(v any) string { return fmt.Sprintf("%T", v) }
