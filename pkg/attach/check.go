@@ -50,7 +50,7 @@ func yields(o plan.Object) bool {
 
 // rebuild makes the plan of the ADD from the configuration and its result. What plugins later in the chain changed and
 // reported there, a hardware address or an MTU, is what is wanted now. The reference's tuning plugin changes the MTU
-// without a word: an MTU that the configuration does not give is not wanted of the container's end.
+// without a word: an MTU that neither the configuration nor the pod gives is not wanted of the container's end.
 func rebuild(cfg *netconf.Config) (plan.Plan, error) {
 	own, index := result.Interface(cfg.Prev, cfg.Attachment)
 	if own == nil {
@@ -72,7 +72,7 @@ func rebuild(cfg *netconf.Config) (plan.Plan, error) {
 	}
 	p := resized(plan.Build(cfg, gateways(cfg, addrs)), cfg)
 	for i, o := range p.Inside {
-		if x, ok := o.(plan.Interface); ok && cfg.MTU != 0 && own.Mtu != 0 {
+		if x, ok := o.(plan.Interface); ok && (cfg.MTU != 0 || cfg.PodMTU != 0) && own.Mtu != 0 {
 			x.MTU = own.Mtu
 			p.Inside[i] = x
 		}

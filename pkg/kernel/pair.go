@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -68,9 +69,10 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Peer))
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(n.netns.Fd()))) //nolint:gosec // a descriptor fits
 	if p.MTU > 0 {
-		mtu := nl.Uint32Attr(uint32(p.MTU)) //nolint:gosec // netconf keeps it within 16 bits
-		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, mtu))
-		peer.AddRtAttr(unix.IFLA_MTU, mtu)
+		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU)))) //nolint:gosec // netconf keeps it within 16 bits
+	}
+	if mtu := cmp.Or(p.PeerMTU, p.MTU); mtu > 0 {
+		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))) //nolint:gosec // as above
 	}
 	req.AddData(info)
 	echo, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
@@ -83,7 +85,7 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 			return fmt.Errorf("read the kernel's echo: %w", err)
 		}
 		n.host.known[p.Host] = made.Attrs()
-		n.container.known[p.Peer] = &netlink.LinkAttrs{Name: p.Peer, Index: made.Attrs().ParentIndex, MTU: made.Attrs().MTU}
+		n.container.known[p.Peer] = &netlink.LinkAttrs{Name: p.Peer, Index: made.Attrs().ParentIndex, MTU: cmp.Or(p.PeerMTU, made.Attrs().MTU)}
 		return nil
 	}
 	if _, err := n.host.indexOf(p.Host); err != nil {

@@ -3,7 +3,6 @@ package netconf
 import (
 	"cmp"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 
@@ -70,18 +69,15 @@ func (p *parser) hardwareAddress() error {
 		{"runtimeConfig.mac", p.raw.RuntimeConfig.MAC},
 		{"args.cni.mac", p.raw.Args.CNI.MAC},
 		{"CNI_ARGS MAC", p.args.MAC},
+		{annotation("mac"), p.pod["mac"]},
 		{"mac", p.raw.MAC},
 	} {
 		if asked.mac == "" {
 			continue
 		}
-		mac, err := net.ParseMAC(asked.mac)
-		if err != nil || len(mac) != 6 || mac[0]&1 != 0 || slices.Max(mac) == 0 {
-			return cnierr.Key(codeOf(asked.from), asked.from, asked.mac,
-				"a unicast hardware address of 6 bytes, such as 02:00:5e:10:00:01")
-		}
+		mac, err := parseMAC(asked.from, asked.mac)
 		p.config.MAC = mac
-		return nil
+		return err
 	}
 	return nil
 }

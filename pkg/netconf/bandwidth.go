@@ -52,6 +52,9 @@ func (p *parser) bandwidth() error {
 	if b.Egress, err = limit("egress", static.egress(), dynamic.egress()); err != nil {
 		return err
 	}
+	if err := p.podBandwidth(&b); err != nil {
+		return err
+	}
 	ms := defaultLatency
 	if asked := p.raw.BandwidthLatency; asked != nil {
 		ms = *asked

@@ -51,9 +51,10 @@ type Config struct {
 	Bridge Bridge // Bridged mode only
 
 	MTU         int // bytes, 0: not given; Sized tells what it is then
+	PodMTU      int // bytes, 0: none; what the pod wants its interface to have at most, see ContainerMTU
 	MTUOverhead int // bytes that a tunnel puts around each packet on the way to the world
 	// MAC is the hardware address asked for the container's interface, nil when none was asked for. Precedence:
-	// mac < CNI_ARGS MAC < args.cni.mac < runtimeConfig.mac.
+	// mac < the pod's annotation < CNI_ARGS MAC < args.cni.mac < runtimeConfig.mac.
 	MAC net.HardwareAddr
 
 	Bandwidth Bandwidth
@@ -121,7 +122,7 @@ type IPAM struct {
 	Type string
 	// Pool holds the built-in IPAM's ranges: those of runtimeConfig.ipRanges, the flat range in ipam, then ipam.ranges.
 	Pool lease.Pool
-	// Requested are the addresses asked for from the built-in IPAM, in this order: CNI_ARGS IP (ignored where
+	// Requested are the addresses asked for from the built-in IPAM, in this order: the pod's annotation, CNI_ARGS IP (ignored where
 	// args.cni.ips is present), args.cni.ips, runtimeConfig.ips. Each lies in the Pool, is neither excluded nor a
 	// gateway, and no two are of one range set.
 	Requested []netip.Addr

@@ -307,6 +307,9 @@ func (p *parser) asked() ([]placedAddr, error) {
 	type placedText struct{ path, text string }
 	var texts []placedText
 	args := p.raw.Args.CNI.IPs
+	for _, s := range p.podAddresses() {
+		texts = append(texts, placedText{annotation("address"), s})
+	}
 	if p.args.IP != "" && absent(args) {
 		texts = append(texts, placedText{"CNI_ARGS IP", p.args.IP})
 	}

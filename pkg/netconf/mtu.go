@@ -1,20 +1,14 @@
 package netconf
 
-import (
-	"fmt"
-
-	"github.com/veth-cni/veth/pkg/cnierr"
-)
+import "github.com/veth-cni/veth/pkg/cnierr"
 
 // mtu checks the size of packets against what the addresses need.
 func (p *parser) mtu() error {
 	mtu, overhead := p.raw.MTU, p.raw.MTUOverhead
-	if mtu != 0 && (mtu < minMTU || mtu > maxMTU) {
-		return cnierr.Key(cnierr.InvalidConfig, "mtu", mtu, "68 to 65535 bytes, or 0 for that of the route to the world")
-	}
-	if subnet, is6 := p.config.IPAM.subnet6(); is6 && mtu != 0 && mtu < minMTU6 {
-		return cnierr.Key(cnierr.InvalidConfig, "mtu", mtu,
-			fmt.Sprintf("at least 1280 bytes for %s, IPv6's minimum (RFC 8200)", subnet))
+	if mtu != 0 {
+		if err := p.checkMTU("mtu", mtu, "68 to 65535 bytes, or 0 for that of the route to the world"); err != nil {
+			return err
+		}
 	}
 	if overhead < 0 || overhead > maxMTU-minMTU {
 		return cnierr.Key(cnierr.InvalidConfig, "mtuOverhead", overhead, "0 to 65467 bytes")
@@ -23,7 +17,7 @@ func (p *parser) mtu() error {
 		return cnierr.New(cnierr.InvalidConfig, "mtuOverhead: has no effect beside mtu, which is %d: want one of them", mtu)
 	}
 	p.config.MTU, p.config.MTUOverhead = mtu, overhead
-	return nil
+	return p.podMTU()
 }
 
 // subnet6 is the first IPv6 subnet of the built-in IPAM.
@@ -40,10 +34,14 @@ func (i IPAM) subnet6() (string, bool) {
 // world, less what a tunnel puts around each packet, and no more than the bridge's. A link that may carry IPv6 keeps the
 // 1280 bytes that IPv6 demands of it (RFC 8200, section 5). An argument of 0 is unknown; all are bytes.
 func (c *Config) Sized(world, bridge int) *Config {
-	if c.MTU != 0 || world == 0 && bridge == 0 {
+	known := world != 0 || bridge != 0
+	if c.MTU != 0 || !known && c.PodMTU == 0 {
 		return c
 	}
 	mtu := maxMTU
+	if !known {
+		mtu = defaultMTU // or it could not be said whether the pod wants less
+	}
 	if world != 0 {
 		least := minMTU
 		if _, is6 := c.IPAM.subnet6(); is6 || c.IPAM.Delegated() {

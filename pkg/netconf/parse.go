@@ -17,6 +17,8 @@ const (
 	minMTU6 = 1280  // RFC 8200, section 5
 	maxMTU  = 65535 // ETH_MAX_MTU, what drivers/net/veth.c allows
 
+	defaultMTU = 1500 // ETH_DATA_LEN, what drivers/net/veth.c begins with
+
 	maxVLAN = 4094 // 4095 is reserved (IEEE 802.1Q)
 )
 
@@ -32,9 +34,9 @@ const oldestVersion = "0.1.0"
 //   - InvalidEnvironment: a CNI_* variable
 //   - AddressTaken: a requested address that can never be leased
 func Parse(r Request) (*Config, error) {
-	p := parser{request: r, config: &Config{Raw: r.Config}}
+	p := parser{request: r, config: &Config{Raw: r.Config}, pod: map[string]string{}}
 	parts := []func() error{
-		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.hardwareAddress,
+		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.annotations, p.hardwareAddress,
 		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.layer2,
 		p.attachments,
 	}
@@ -77,6 +79,7 @@ type parser struct {
 	request Request
 	raw     rawConfig
 	args    cniArgs
+	pod     map[string]string // what the pod asks for and may: annotations without their prefix
 	config  *Config
 }
 

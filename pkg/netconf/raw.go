@@ -50,6 +50,7 @@ type rawConfig struct {
 	rawIsolation
 	rawTuning
 	rawRouting
+	rawAnnotations
 }
 
 type rawTrunk struct {
@@ -73,6 +74,8 @@ type rawRuntime struct {
 	Bandwidth rawBandwidth `json:"bandwidth"`
 
 	PortMappings json.RawMessage `json:"portMappings"`
+
+	Annotations map[string]json.RawMessage `json:"io.kubernetes.cri.pod-annotations"`
 }
 
 type rawAttachment struct {

@@ -112,7 +112,7 @@ func (b *builder) bandwidth() {
 // to leave than the whole queue may.
 func (b *builder) shaper(place Place, link string, l netconf.Limit) Shaper {
 	rate := l.Rate / 8
-	frame := uint64(cmp.Or(b.cfg.Bandwidth.MTU, b.cfg.MTU, vethMTU) + framing)
+	frame := uint64(cmp.Or(b.cfg.Bandwidth.MTU, b.plan.Pair.MTU, vethMTU) + framing)
 	burst := during(rate, min(burstTime, b.cfg.Bandwidth.Latency))
 	if l.Burst != 0 {
 		burst = min(burst, max(l.Burst/8, during(rate, leastBurst)))

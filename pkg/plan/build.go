@@ -106,8 +106,11 @@ func pair(cfg *netconf.Config) Pair {
 		Host: owner.HostName(), MAC: HostMAC(owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
 		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg),
 	}
+	p.PeerMTU = cfg.ContainerMTU()
 	if cfg.Mode == netconf.Bridged {
 		p.Master = cfg.Bridge.Name
+	} else {
+		p.MTU = p.PeerMTU // so that the host tells senders what does not fit
 	}
 	return p
 }
@@ -198,7 +201,7 @@ func (b *builder) inside() {
 		add(&b.plan.Inside, b.insideAddress(a))
 	}
 	add(&b.plan.Inside, Interface{
-		Name: name, MAC: b.containerMAC(), MTU: b.cfg.MTU, Up: !b.cfg.DisableContainerInterface,
+		Name: name, MAC: b.containerMAC(), MTU: b.cfg.ContainerMTU(), Up: !b.cfg.DisableContainerInterface,
 	})
 }
 

@@ -80,12 +80,15 @@ func (b Bridge) Fields() []Field {
 type Pair struct {
 	Host   string           // host end's name
 	MAC    net.HardwareAddr // host end's hardware address
-	MTU    int              // bytes, of both ends at creation; 0: the kernel's choice
+	MTU    int              // bytes, of the host end; 0: the kernel's choice
 	Master string           // the bridge the host end is a port of; empty: none
 	Alias  string           // host end's ifalias: whose it is
 	Peer   string           // container end's name
 	Group  uint32           // the host end's group (IFLA_GROUP), by which nftables knows it
 	Up     bool             // the host end's
+	// PeerMTU is the container end's, in bytes; 0: the host end's. The kernel gives a bridge without an MTU of its own the
+	// least of its ports' (br_mtu_auto_adjust), so a pod's wish may not reach the host end there.
+	PeerMTU int
 }
 
 // ID implements Object.

@@ -2,6 +2,7 @@
 package result
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -43,7 +44,7 @@ func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) 
 		switch o := o.(type) {
 		case plan.Interface:
 			r.Interfaces = append(r.Interfaces, &current.Interface{
-				Name: o.Name, Mac: o.MAC.String(), Mtu: facts.MTU, Sandbox: cfg.Attachment.Netns,
+				Name: o.Name, Mac: o.MAC.String(), Mtu: min(facts.MTU, cmp.Or(o.MTU, facts.MTU)), Sandbox: cfg.Attachment.Netns,
 			})
 		case plan.Address:
 			r.IPs = append(r.IPs, &current.IPConfig{

@@ -22,7 +22,7 @@ const (
 )
 
 // pure packages decide what shall be; they run anywhere and touch nothing.
-var pure = []string{"pkg/cnierr", "pkg/netconf", "pkg/lease", "pkg/plan", "pkg/result"}
+var pure = []string{"pkg/cnierr", "pkg/netconf", "pkg/lease", "pkg/plan", "pkg/result", "pkg/convert"}
 
 // impure are the packages that reach the kernel, other programs or other machines.
 var impure = []string{
