@@ -66,11 +66,11 @@ func sourceFilterProgram(f plan.SourceFilter) []classic.Instruction {
 	p.atLeast(frameData)
 	p.isMAC(frameMAC, f.MAC)
 	p.load(frameType, 2)
-	p.when(classic.JumpEqual, unix.ETH_P_IP, "IPv4")
-	p.when(classic.JumpEqual, unix.ETH_P_IPV6, "IPv6")
-	p.when(classic.JumpEqual, unix.ETH_P_ARP, "ARP")
+	p.when(unix.ETH_P_IP, "IPv4")
+	p.when(unix.ETH_P_IPV6, "IPv6")
+	p.when(unix.ETH_P_ARP, "ARP")
 	for _, kind := range []uint32{unix.ETH_P_8021Q, unix.ETH_P_8021AD, unix.ETH_P_RARP} {
-		p.when(classic.JumpEqual, kind, "drop")
+		p.when(kind, "drop")
 	}
 	p.to("next")
 	p.arp(f)
@@ -94,7 +94,7 @@ func (p *filterProgram) arp(f plan.SourceFilter) {
 	p.unless(classic.JumpEqual, sixAndFour, "drop")
 	p.isMAC(arpMAC, f.MAC)
 	p.load(arpIP, 4)
-	p.when(classic.JumpEqual, 0, "next")
+	p.when(0, "next")
 	p.oneOf4(f.Sources)
 }
 
@@ -109,7 +109,7 @@ func (p *filterProgram) ipv4(f plan.SourceFilter) {
 func (p *filterProgram) oneOf4(list []netip.Addr) {
 	for _, a := range list {
 		if a.Is4() {
-			p.when(classic.JumpEqual, binary.BigEndian.Uint32(a.AsSlice()), "next")
+			p.when(binary.BigEndian.Uint32(a.AsSlice()), "next")
 		}
 	}
 	p.to("drop")
@@ -128,17 +128,17 @@ func (p *filterProgram) ipv6(f plan.SourceFilter) {
 	p.load(v6HopLimit, 1)
 	p.unless(classic.JumpEqual, 255, "next")
 	p.load(v6Next, 1)
-	p.when(classic.JumpEqual, unix.IPPROTO_ICMPV6, "ND")
+	p.when(unix.IPPROTO_ICMPV6, "ND")
 	for _, header := range []uint32{hopByHop, routing, fragment, authentication, destination, mobility, hip, shim6} {
-		p.when(classic.JumpEqual, header, "drop")
+		p.when(header, "drop")
 	}
 	p.to("next")
 
 	p.label("no source")
 	p.load(v6HopLimit, 1)
-	p.when(classic.JumpEqual, 255, "detection")
+	p.when(255, "detection")
 	p.load(v6Next, 1)
-	p.when(classic.JumpEqual, hopByHop, "next") // as MLD has it, for groups of an address that is still being tried
+	p.when(hopByHop, "next") // as MLD has it, for groups of an address that is still being tried
 	p.to("drop")
 }
 
@@ -146,11 +146,11 @@ func (p *filterProgram) discovery(f plan.SourceFilter) {
 	p.label("ND")
 	p.atLeast(icmpKind + 8)
 	p.load(icmpKind, 1)
-	p.when(classic.JumpEqual, neighbourSolicitation, "solicitation")
-	p.when(classic.JumpEqual, neighbourAdvertisement, "advertisement")
-	p.when(classic.JumpEqual, routerSolicitation, "router solicitation")
-	p.when(classic.JumpEqual, routerAdvertisement, "drop")
-	p.when(classic.JumpEqual, redirect, "drop")
+	p.when(neighbourSolicitation, "solicitation")
+	p.when(neighbourAdvertisement, "advertisement")
+	p.when(routerSolicitation, "router solicitation")
+	p.when(routerAdvertisement, "drop")
+	p.when(redirect, "drop")
 	p.to("next")
 
 	p.label("advertisement")
@@ -171,7 +171,7 @@ func (p *filterProgram) discovery(f plan.SourceFilter) {
 	p.unless(classic.JumpEqual, unix.IPPROTO_ICMPV6, "drop")
 	p.atLeast(icmpKind + 8)
 	p.load(icmpKind, 1)
-	p.when(classic.JumpEqual, routerSolicitation, "next") // names nobody without a source (RFC 4861, section 4.1)
+	p.when(routerSolicitation, "next") // names nobody without a source (RFC 4861, section 4.1)
 	p.unless(classic.JumpEqual, neighbourSolicitation, "drop")
 	p.atLeast(ndOption)
 	p.oneOf6(ndTarget, f.Sources, "tried")
@@ -192,7 +192,7 @@ func (p *filterProgram) oneOption(o option) {
 	const unit = 8
 	none := o.at - icmpKind
 	p.load(v6Length, 2)
-	p.when(classic.JumpEqual, none, "next")
+	p.when(none, "next")
 	p.unless(classic.JumpEqual, none+unit, "drop")
 	p.atLeast(o.at + unit)
 	p.load(o.at, 2)
@@ -235,8 +235,8 @@ func (p *filterProgram) add(i classic.Instruction) { p.code = append(p.code, i) 
 
 func (p *filterProgram) load(at uint32, size int) { p.add(classic.LoadAbsolute{Off: at, Size: size}) }
 
-func (p *filterProgram) when(is classic.JumpTest, value uint32, label string) {
-	p.add(classic.JumpIf{Cond: is, Val: value, SkipFalse: 1})
+func (p *filterProgram) when(value uint32, label string) {
+	p.add(classic.JumpIf{Cond: classic.JumpEqual, Val: value, SkipFalse: 1})
 	p.to(label)
 }
 

@@ -58,7 +58,7 @@ func TestForgeryOnBridge(t *testing.T) {
 			conf := network("podnet", 0, bridge("br0"), object{"antiSpoof": antiSpoof})
 			cheat, victim, receiver := m.pod(conf), m.pod(conf), m.pod(conf)
 			m.must(m.Do(func() error { return noSnooping("br0") }))
-			in, out := tap(t, receiver.Namespace, "eth0"), tap(t, cheat.Namespace, "eth0")
+			in, out := tap(t, receiver.Namespace), tap(t, cheat.Namespace)
 			list := unique(append(frames.OnBridge(cheat.face(), victim.face(), receiver.face()),
 				frames.Frame{Name: "the last", Honest: true, Bytes: frames.Ethernet(receiver.face().MAC, cheat.face().MAC, 0x88b5)}))
 			judge(t, list, arrive(t, out, in, list), !antiSpoof)
@@ -83,7 +83,7 @@ func TestForgedMACOnLockedPort(t *testing.T) {
 	conf := network("podnet", 0, bridge("br0"), object{"macspoofchk": true})
 	cheat, victim, receiver := m.pod(conf), m.pod(conf), m.pod(conf)
 	m.must(m.Do(func() error { return noSnooping("br0") }))
-	in, out := tap(t, receiver.Namespace, "eth0"), tap(t, cheat.Namespace, "eth0")
+	in, out := tap(t, receiver.Namespace), tap(t, cheat.Namespace)
 	list := unique(append(frames.OnBridge(cheat.face(), victim.face(), receiver.face()),
 		frames.Frame{Name: "the last", Honest: true, Bytes: frames.Ethernet(receiver.face().MAC, cheat.face().MAC, 0x88b5)}))
 	for name, arrives := range arrive(t, out, in, list) {
@@ -113,7 +113,7 @@ func TestForgeryRouted(t *testing.T) {
 			m.set("net/ipv4/conf/all/rp_filter", c.all)
 			conf := network("podnet", 0, c.changes)
 			cheat, victim, receiver := m.pod(conf), m.pod(conf), m.pod(conf)
-			in, out := tap(t, receiver.Namespace, "eth0"), tap(t, cheat.Namespace, "eth0")
+			in, out := tap(t, receiver.Namespace), tap(t, cheat.Namespace)
 			cheat.awaits(receiver) // with type ptp neighbours are resolved, which takes its time
 			list := routedFrames(cheat, victim, receiver)
 			judge(t, list, arrive(t, out, in, list), !c.antiSpoof)
@@ -171,7 +171,7 @@ func TestForgeryTowardsTheHost(t *testing.T) {
 				if mode != nil {
 					m.must(m.Do(func() error { return byName("br0", &to) }))
 				}
-				out, inbox := tap(t, cheat.Namespace, "eth0"), listenUDP(t, m.Namespace)
+				out, inbox := tap(t, cheat.Namespace), listenUDP(t, m.Namespace)
 				me, other := cheat.face(), victim.face()
 				for _, source := range []netip.Addr{other.IPv4, other.IPv6, me.IPv4, me.IPv6} {
 					if source.Is4() {

@@ -20,8 +20,9 @@ type wire struct {
 	fd int
 }
 
-func tap(t testing.TB, ns *node.Namespace, link string) *wire {
+func tap(t testing.TB, ns *node.Namespace) *wire {
 	t.Helper()
+	const link = "eth0"
 	w := &wire{t: t}
 	err := ns.Do(func() (err error) {
 		protocol := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL})

@@ -238,7 +238,7 @@ func TestBadVerb(t *testing.T) {
 	h := newHost(t)
 	for name, stdin := range map[string]string{"a configuration": routed, "nothing": "", "no JSON": "{"} {
 		for _, verb := range []string{"FOO", "add", "VERSIONS"} {
-			t.Run(verb+" with "+name, func(t *testing.T) {
+			t.Run(verb+" with "+name, func(*testing.T) {
 				o := h.call(verb, stdin, nil)
 				o.refused(4, "CNI_COMMAND", `"`+verb+`"`, "ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION")
 			})

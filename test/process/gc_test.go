@@ -192,10 +192,15 @@ func TestStatus(t *testing.T) {
 			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil,
 		},
 		{"strict reverse path filter", routed, set("net/ipv4/conf/all/rp_filter", "1"), 0, nil},
-		{"strict reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
-			set("net/ipv4/conf/all/rp_filter", "1"), 50, []string{"rp_filter", "1", "antiSpoof"}},
-		{"loose reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
-			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil},
+		{
+			"strict reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
+			set("net/ipv4/conf/all/rp_filter", "1"), 50,
+			[]string{"rp_filter", "1", "antiSpoof"},
+		},
+		{
+			"loose reverse path filter, for containers that may send from anywhere", with(routed, `{"antiSpoof": false}`),
+			set("net/ipv4/conf/all/rp_filter", "2"), 0, nil,
+		},
 		{"isolation in routed mode", with(routed, `{"ingressPolicy": "isolated", "forwardAccept": true}`), nil, 0, nil},
 		{"isolation on a bridge", with(bridged, `{"ingressPolicy": "isolated", "antiSpoof": true, "forwardAccept": true}`), nil, 0, nil},
 		{"a configuration that is refused", with(routed, `{"mtu": -1}`), nil, 7, []string{"mtu", "-1"}},
@@ -273,7 +278,7 @@ func TestStatusIsTruthfulAboutWhatItCannotTry(t *testing.T) {
 		word       string
 	}{
 		{bridged, unix.CAP_SYS_ADMIN, "bridge"},
-		{with(bridged, `{"ipMasq": false, "antiSpoof": true}`), unix.CAP_SYS_ADMIN, "source filters"},
+		{with(bridged, `{"ipMasq": false, "antiSpoof": true}`), unix.CAP_SYS_ADMIN, "network namespace"},
 		{with(routed, `{"ipMasq": false}`), unix.CAP_NET_ADMIN, "antiSpoof"},
 		{with(routed, `{"ipMasq": false, "antiSpoof": false, "ingressPolicy": "isolated"}`), unix.CAP_NET_ADMIN, "ingressPolicy"},
 	} {
