@@ -218,19 +218,32 @@ func (c *converter) bandwidth(p plugin) {
 }
 
 func (c *converter) firewall(p plugin) {
-	c.carry(p, "forwardAccept", true)
-	c.remark(Remark{Path: p.path, Text: "opened the host's firewall for the containers: forwardAccept does"})
+	c.opened(p)
 	if p.keys.text("ingressPolicy") == "same-bridge" {
 		c.carry(p, "ingressPolicy", "same-network")
 	} else {
 		c.carryAll(p, "ingressPolicy")
 	}
-	c.noteAll(p, map[string]string{"backend": "left out: veth always uses nftables"})
 	if p.keys.get("iptablesAdminChainName") != nil {
 		c.lose(p, "iptablesAdminChainName", "the containers' packets no longer pass that chain: put what is in it into a table of your own")
 	}
 	if p.keys.get("firewalldZone") != nil {
-		c.lose(p, "firewalldZone", "containers are in no zone of firewalld's: say there by subnet (firewall-cmd --add-source) what they may")
+		c.lose(p, "firewalldZone", "veth does not talk to firewalld: put the bridge, or the network's subnets as sources, into the zone")
+	}
+}
+
+// opened says who lets packets through firewalls that drop what the host forwards. firewalld's own table is nobody's to
+// write into.
+func (c *converter) opened(p plugin) {
+	firewalld := p.keys.text("backend") == "firewalld"
+	c.carry(p, "forwardAccept", !firewalld)
+	switch {
+	case firewalld && p.keys.get("firewalldZone") == nil:
+		c.lose(p, "backend", "veth does not talk to firewalld: put the bridge, or the network's subnets as sources, into zone trusted")
+	case !firewalld && p.keys.get("backend") != nil:
+		c.note(p, "backend", "left out: veth writes nftables, which iptables-nft uses too; forwardAccept opens the chains of others")
+	case !firewalld:
+		c.remark(Remark{Path: p.path, Text: "opened the host's firewall for containers: forwardAccept does, but for firewalld's, of which STATUS tells"})
 	}
 }
 
@@ -269,7 +282,10 @@ func (c *converter) sysctls(p plugin) {
 			{"cniVersion", encode("1.1.0")}, {"name", encode("x")}, {"type", encode(netconf.TypeVeth)}, {"sysctl", object{m}.raw()},
 		}
 		if _, err := netconf.Parse(netconf.Request{Config: one.raw()}); err != nil {
-			c.remark(Remark{Lost: true, Path: path, Text: err.Error()})
+			name := fmt.Sprintf("sysctl[%q]", m.key)
+			c.remark(Remark{
+				Lost: true, Path: join(p.path, name), Value: shown(m.value), Text: strings.TrimPrefix(err.Error(), name+": "),
+			})
 			continue
 		}
 		all.set(m.key, m.value)

@@ -75,6 +75,29 @@ func TestConvert(t *testing.T) {
 	}
 }
 
+// The example of the documentation is what the program says.
+func TestDocumentedExample(t *testing.T) {
+	text, err := os.ReadFile("../../docs/convert.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "## 1. An example")
+	blocks := strings.Split(example, "```")
+	if len(blocks) < 6 {
+		t.Fatal("docs/convert.md has no input, output and remarks")
+	}
+	r, err := convert.Convert([]byte(strings.TrimPrefix(blocks[1], "json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(r.List), strings.TrimPrefix(blocks[3], "json\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got, want := remarks(r), strings.TrimPrefix(blocks[5], "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // accepted hands the veth plugin of a list to the plugin's own parser, as a runtime would.
 func accepted(t *testing.T, list []byte) {
 	t.Helper()
@@ -153,6 +176,11 @@ func TestConvertErrors(t *testing.T) {
 			"contradiction", list(`{"type": "bridge", "hairpinMode": true, "promiscMode": true}`),
 			`veth would refuse what this becomes: hairpinMode: contradicts promiscMode, want at most one of them: a promiscuous bridge ` +
 				`already hands frames back to the host, and they would arrive twice`,
+		},
+		{
+			"policy", list(bridge + `, {"type": "firewall", "ingressPolicy": "closed"}`),
+			`veth would refuse what this becomes: ingressPolicy: "closed" is not valid: want "open", "same-network" (or "same-bridge", ` +
+				`which means the same) or "isolated"`,
 		},
 		{"sysctl", list(bridge + `, {"type": "tuning", "sysctl": ["x"]}`), `veth would refuse what this becomes: sysctl: ["x"] is not valid: want an object`},
 		{"rate", list(bridge + `, {"type": "bandwidth", "ingressRate": -1}`), `veth would refuse what this becomes: ingressRate: -1 is not valid: want an integer that is not negative`},

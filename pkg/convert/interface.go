@@ -69,7 +69,7 @@ func (c *converter) bridge(p plugin) {
 
 func (c *converter) ptp(p plugin) {
 	c.remark(Remark{Path: join(p.path, "type"), Value: `"ptp"`, Text: "becomes routed mode: the container's gateway is " +
-		"169.254.1.1 and fe80::1 whatever IPAM names, and its address a /32 or /128; type ptp, which veth takes too, keeps the gateway"})
+		"169.254.1.1 and fe80::1 whatever IPAM names, and its address a /32 or /128; it sends from no other (antiSpoof); type ptp, which veth takes too, keeps the gateway"})
 }
 
 // defaultRoutes comes last. Routed mode has default routes unless told otherwise, the reference ptp only IPAM's; what sbr

@@ -95,6 +95,23 @@ func byNameIn(ns *node.Namespace, name string, do func(netlink.Link) error) erro
 	return ns.Do(func() error { return byName(name, do) })
 }
 
+// What the pod asks for is checked against the MTU that ADD chose: bursts and queues are made of frames of that.
+func TestPodBandwidthAndMTU(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			pod := h.Container()
+			config := asking(mode.config, `"mtu", "bandwidth"`, map[string]string{"mtu": "1300", "ingressRate": "10000"})
+			added := h.add(config, pod)
+			h.check(config, pod, added)
+			h.call("CHECK", with(added.before(config), `{"ingressRate": 5000}`), pod).refused(105, "shaper", "rate")
+			h.del(config, pod)
+		})
+	}
+}
+
 // What is not allowed, or cannot be, fails and leaves nothing. DEL takes back what there is whatever the annotations say.
 func TestPodAnnotationsRefused(t *testing.T) {
 	t.Parallel()
