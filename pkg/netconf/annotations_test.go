@@ -40,6 +40,11 @@ func TestAnnotations(t *testing.T) {
 		},
 		{"allowed and not asked for", annotated(pooled, "mtu address mac"), "", nil, 0, nil},
 		{"with a prefix length", annotated(pooled, "address", "address=10.88.0.5/24"), "", nil, 0, []netip.Addr{addr("10.88.0.5")}},
+		{
+			"MAC where only the host sees it", annotated(func(k ...string) string { return pooled(append(k, `"antiSpoof": true`)...) },
+				"mac", "mac=02:00:00:00:00:07"), "",
+			mac("02:00:00:00:00:07"), 0, nil,
+		},
 		{"MAC of the runtime wins", annotated(pooled, "mac", "mac=02:00:00:00:00:07"), "MAC=02:00:00:00:00:09", mac("02:00:00:00:00:09"), 0, nil},
 		{
 			"MAC of the network yields", annotated(func(k ...string) string { return pooled(append(k, `"mac": "02:00:00:00:00:09"`)...) },
