@@ -3,6 +3,7 @@ package firewall
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -349,11 +350,25 @@ func BenchmarkHostPorts(b *testing.B) {
 	}
 }
 
+// most is how many ports a transaction can hold: only the machine's root may have a socket that takes a larger message
+// than net.core.wmem_max (SO_SNDBUFFORCE), and not the root of a user namespace.
+func most(t *testing.T) int {
+	t.Helper()
+	users, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(strings.Fields(string(users)), " ") == "0 0 4294967295" {
+		return 1 << 15
+	}
+	return 1000
+}
+
 // More ports lead to one container than the kernel's default buffers hold messages for, and go again.
 func TestThousandsOfPorts(t *testing.T) {
 	f := fresh(t)
 	var all []string
-	for p := 1; p < 1<<15; p++ {
+	for p := 1; p < most(t); p++ {
 		all = append(all, fmt.Sprintf("tcp 0.0.0.0:%d 10.88.0.5:%d", p, p))
 	}
 	h := routed(web, all...)
