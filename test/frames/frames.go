@@ -231,6 +231,7 @@ func discovery(me, victim Host) []Frame {
 		nd("forged advertisement of a link-local address", false, me.LinkLocal, Discovery(advertisement, victim.LinkLocal, mine)),
 		nd("own advertisement with a forged MAC", false, me.IPv6, Discovery(advertisement, me.IPv6, theirs)),
 		nd("own advertisement with a forged MAC before its own", false, me.IPv6, Discovery(advertisement, me.IPv6, theirs, mine)),
+		nd("own advertisement with a forged MAC behind its own", false, me.IPv6, Discovery(advertisement, me.IPv6, mine, theirs)),
 		nd("own advertisement with a forged MAC behind something else", false, me.IPv6, Discovery(advertisement, me.IPv6, Option(14, me.MAC), theirs)),
 		frame("forged advertisement behind destination options", false, from(me.IPv6, 60, pad, forged)),
 		frame("forged advertisement behind hop-by-hop options", false, from(me.IPv6, 0, pad, forged)),

@@ -181,6 +181,9 @@ func TestIngressPolicyComesAndGoes(t *testing.T) {
 			if d := node.Diff(untouched, m.Snapshot()); d != "" {
 				t.Errorf("after GC of all:\n%s", d)
 			}
+			if left := rulesetOf(m); left != "" {
+				t.Errorf("after GC of all there is still\n%s", left)
+			}
 		})
 	}
 }
