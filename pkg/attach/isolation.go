@@ -150,9 +150,5 @@ func families(cfg *netconf.Config) (ipv4, ipv6 bool) {
 	if !cfg.IPAM.Builtin() {
 		return true, true
 	}
-	for _, set := range cfg.IPAM.Pool.Sets {
-		is4 := set[0].Subnet.Addr().Is4()
-		ipv4, ipv6 = ipv4 || is4, ipv6 || !is4
-	}
-	return ipv4, ipv6
+	return gives(cfg, true), gives(cfg, false)
 }

@@ -48,7 +48,7 @@ type Attached struct {
 // String names the host end and whose it is.
 func (a Attached) String() string { return fmt.Sprintf("%s (%s)", a.Name, a.Alias) }
 
-// Attachments lists the host ends of a network, by their aliases. It walks all interfaces: for GC only.
+// Attachments lists the host ends of a network. It walks all interfaces: for GC only.
 func (n *Node) Attachments(network string) ([]Attached, error) {
 	links, err := n.dumpLinks()
 	if err != nil {
@@ -56,15 +56,14 @@ func (n *Node) Attachments(network string) ([]Attached, error) {
 	}
 	var found []Attached
 	for _, l := range links {
-		if a := l.Attrs(); l.Type() == "veth" && lease.Owns(a.Alias, network) && hostEnd(a) {
+		if a := l.Attrs(); l.Type() == "veth" && belongs(a, network) {
 			found = append(found, Attached{Name: a.Name, Alias: a.Alias})
 		}
 	}
 	return found, nil
 }
 
-// Attached reports whether anything is attached to a network, to any if it is "", or to one that cannot be told: an
-// interface whose name is of the plugin's making and whose ADD has not written the alias yet. It walks all interfaces.
+// Attached reports whether anything is attached to a network, or to any if it is "". It walks all interfaces.
 func (n *Node) Attached(network string) (bool, error) {
 	links, err := n.dumpLinks()
 	if err != nil {
@@ -72,7 +71,7 @@ func (n *Node) Attached(network string) (bool, error) {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		if l.Type() == "veth" && (lease.Owns(a.Alias, network) || unlabelled(a) || (network == "" && hostEnd(a))) {
+		if l.Type() == "veth" && (belongs(a, network) || (network == "" && (hostEnd(a) || unlabelled(a)))) {
 			return true, nil
 		}
 	}
@@ -85,6 +84,16 @@ func hostEnd(a *netlink.LinkAttrs) bool {
 	return ok && owner.HostName() == a.Name
 }
 
+// belongs reports whether an interface is a host end of a network: by its alias or, until its ADD has written that, by
+// its group, which the request that made it gave it.
+func belongs(a *netlink.LinkAttrs, network string) bool {
+	if unlabelled(a) {
+		return a.Group&^plan.GroupChecked == plan.Group(network)
+	}
+	return lease.Owns(a.Alias, network) && hostEnd(a)
+}
+
+// unlabelled reports whether an interface has a name of the plugin's making and no alias, as after an ADD that was killed.
 func unlabelled(a *netlink.LinkAttrs) bool { return a.Alias == "" && lease.IsHostName(a.Name) }
 
 // Remove deletes a host end.

@@ -85,14 +85,15 @@ func TestAttachments(t *testing.T) {
 		one := lease.Owner{Network: "podnet", ContainerID: "c1", IfName: "eth0"}
 		two := lease.Owner{Network: "podnet", ContainerID: "c1", IfName: "eth1"}
 		three := lease.Owner{Network: "othernet", ContainerID: "c1", IfName: "eth2"}
-		m.apply(pairOf(one), pairOf(two), pairOf(three))
+		four := lease.Owner{Network: "podnet", ContainerID: "c1", IfName: "eth3"}
+		m.apply(pairOf(one), pairOf(two), pairOf(three), killed(four))
 		m.must(
 			foreign("plain"), foreign("said"), newBridge("br7"),
 			// Of the form of an owner's alias, on an interface whose name is not that owner's: somebody else's.
 			by(plan.Host, "said", alias("podnet/c1/eth9"))(m),
 			by(plan.Host, "br7", alias("podnet/c1/eth8"))(m),
 		)
-		want := []kernel.Attached{{one.HostName(), one.Alias()}, {two.HostName(), two.Alias()}}
+		want := []kernel.Attached{{one.HostName(), one.Alias()}, {two.HostName(), two.Alias()}, {four.HostName(), ""}}
 		got := m.attachments("podnet")
 		byName := func(a, b kernel.Attached) int { return strings.Compare(a.Name, b.Name) }
 		slices.SortFunc(want, byName)
@@ -118,6 +119,13 @@ func TestAttachments(t *testing.T) {
 		m.must(m.kernel.Detach(three))
 		m.unchanged(before, "after everything is removed")
 	})
+}
+
+// killed is the pair of an ADD that was killed before it could write the alias.
+func killed(o lease.Owner) plan.Pair {
+	p := pairOf(o)
+	p.Alias, p.Group = "", plan.Group(o.Network)|plan.GroupChecked
+	return p
 }
 
 func (m *machine) attachments(network string) []kernel.Attached {
@@ -238,11 +246,13 @@ func TestAttached(t *testing.T) {
 			return nil
 		}, false, true},
 		{"one that has not said whose it is yet", func(m *machine) error {
-			p := pairOf(owner)
-			p.Alias = ""
-			m.apply(p)
+			m.apply(killed(owner))
 			return nil
 		}, true, true},
+		{"one of another network that has not", func(m *machine) error {
+			m.apply(killed(lease.Owner{Network: "othernet", ContainerID: "c1", IfName: "eth0"}))
+			return nil
+		}, false, true},
 		{"another kind of interface", func(m *machine) error {
 			m.must(newBridge(owner.HostName()))
 			return by(plan.Host, owner.HostName(), alias(owner.Alias()))(m)

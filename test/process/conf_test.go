@@ -52,6 +52,7 @@ type conflist struct {
 	Name       string `json:"name"`
 	Plugins    []struct {
 		PortIsolation bool            `json:"portIsolation"`
+		IngressPolicy string          `json:"ingressPolicy"`
 		Table         json.RawMessage `json:"table"`
 	} `json:"plugins"`
 }
@@ -89,7 +90,7 @@ func (list conflist) exercise(t *testing.T, dir string) {
 }
 
 // packets sends pings between two containers, each way, in each family; a network without addresses gets some first.
-// Isolated ports keep them from each other and let them reach the gateway.
+// Isolation keeps them from each other and let them reach the gateway.
 func (list conflist) packets(t *testing.T, c [2]*node.Namespace, added [2]outcome) {
 	t.Helper()
 	addresses := [2][]netip.Addr{added[0].addresses(), added[1].addresses()}
@@ -110,7 +111,7 @@ func (list conflist) packets(t *testing.T, c [2]*node.Namespace, added [2]outcom
 	}
 	isolated, table := false, false
 	for _, p := range list.Plugins {
-		isolated = isolated || p.PortIsolation
+		isolated = isolated || p.PortIsolation || p.IngressPolicy == "isolated"
 		table = table || p.Table != nil
 	}
 	patience := node.PingOptions{}
@@ -122,7 +123,7 @@ func (list conflist) packets(t *testing.T, c [2]*node.Namespace, added [2]outcom
 			patience.Source = source(table, addresses[i], a)
 			err := c[i].PingWith(a, patience)
 			if isolated && err == nil {
-				t.Errorf("%s reaches %s although its port is isolated", c[i].Name, a)
+				t.Errorf("%s reaches %s although it is isolated", c[i].Name, a)
 			} else if !isolated && err != nil {
 				t.Error(err)
 			}
