@@ -73,13 +73,25 @@ func (d *demo) run() error {
 		d.check,
 		d.breakRoute,
 		func() error { return d.del(beforeDB) },
-		func() error { return d.links("Nothing is left of either") },
+		func() error {
+			return d.links("Nothing is left of either; the bridge is the network's, and waits for the next")
+		},
+		d.collect,
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// collect has GC remove what a network without containers has left.
+func (d *demo) collect() error {
+	heading("GC finds the network empty")
+	if _, err := d.cnitool("gc", d.web); err != nil {
+		return err
+	}
+	return d.links("Nothing is left at all")
 }
 
 // add attaches a container and prints the result as a runtime gets it.
