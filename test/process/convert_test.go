@@ -30,6 +30,9 @@ func TestConvertedChainWorks(t *testing.T) {
 	if len(list.Plugins) != 1 {
 		t.Fatalf("%d plugins are left, want 1:\n%s", len(list.Plugins), converted.List)
 	}
+	if !machinesRoot(t) {
+		t.Skip("the converted chain limits what a container sends, which needs the machine's root")
+	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "converted.conflist"), converted.List, 0o600); err != nil {
 		t.Fatal(err)
