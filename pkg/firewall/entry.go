@@ -90,7 +90,7 @@ func (c *conn) some(set string) ([]entry, error) {
 	}
 	defer s.Close()
 	request.Header.Sequence = 1
-	request.Header.Length = uint32(unix.NLMSG_HDRLEN + len(request.Data)) //nolint:gosec // some tens of bytes
+	request.Header.Length = uint32(unix.NLMSG_HDRLEN + len(request.Data))
 	if err := s.Send(request.Message); err != nil {
 		return nil, explain(request, err)
 	}

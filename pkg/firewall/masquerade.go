@@ -91,12 +91,12 @@ func address(offset, size uint32) expr.Any {
 // it, as nft does: what nft has saved and loaded is then still the same.
 func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
 	const bits = 8
-	size, addr := uint32(p.Addr().BitLen()/bits), p.Masked().Addr().AsSlice() //nolint:gosec // 4 or 16
+	size, addr := uint32(p.Addr().BitLen()/bits), p.Masked().Addr().AsSlice()
 	if p.Bits() == 0 {
 		return nil
 	}
 	if p.Bits()%bits == 0 {
-		size = uint32(p.Bits() / bits) //nolint:gosec // at most 16
+		size = uint32(p.Bits() / bits)
 		return []expr.Any{address(offset, size), &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: addr[:size]}}
 	}
 	return []expr.Any{

@@ -14,7 +14,7 @@ func ResolvConf(path string) (types.DNS, error) {
 	if path == "" {
 		return types.DNS{}, nil
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // the path is the operator's own configuration
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return types.DNS{}, cnierr.Wrap(cnierr.InvalidConfig, err, "ipam.resolvConf: %q cannot be read", path)
 	}

@@ -51,7 +51,7 @@ func (n *Node) keepMAC(link string, index int) error {
 	n.host.known[link] = l.Attrs()
 	req := n.host.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, l.Attrs().HardwareAddr))
 	return send(req)
@@ -65,7 +65,7 @@ func (s *side) holds(p netip.Prefix, index int) bool {
 	}
 	req := s.request(unix.RTM_GETADDR, 0)
 	msg := nl.NewIfAddrmsg(unix.AF_INET6)
-	msg.Index = uint32(index) //nolint:gosec // an index is positive
+	msg.Index = uint32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
@@ -76,7 +76,7 @@ func (s *side) addAddress(a plan.Address, index int) error {
 	req := s.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	ip := a.Prefix.Addr()
 	msg := nl.NewIfAddrmsg(family(ip))
-	msg.Index, msg.Prefixlen, msg.Scope = uint32(index), uint8(a.Prefix.Bits()), a.Scope //nolint:gosec // small and positive
+	msg.Index, msg.Prefixlen, msg.Scope = uint32(index), uint8(a.Prefix.Bits()), a.Scope
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, ip.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, ip.AsSlice()))
@@ -152,7 +152,7 @@ func (n *Node) rivals(a plan.Address) ([]plan.Address, error) {
 func (s *side) deleteAddress(p netip.Prefix, index int) error {
 	req := s.request(unix.RTM_DELADDR, 0)
 	msg := nl.NewIfAddrmsg(family(p.Addr()))
-	msg.Index, msg.Prefixlen = uint32(index), uint8(p.Bits()) //nolint:gosec // small and positive
+	msg.Index, msg.Prefixlen = uint32(index), uint8(p.Bits())
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
 	// Without it the kernel takes the address with any prefix length (inet_rtm_deladdr).
@@ -205,7 +205,7 @@ func (n *Node) addresses(p plan.Place, link string, fam int) ([]plan.Address, er
 		bits, _ := x.Mask.Size()
 		out = append(out, plan.Address{
 			Place: p, Link: link, Prefix: netip.PrefixFrom(ip.Unmap(), bits), Label: x.Label,
-			Scope: uint8(x.Scope), Quiet: x.Flags&unix.IFA_F_NOPREFIXROUTE != 0, State: detection(x.Flags), //nolint:gosec // a byte
+			Scope: uint8(x.Scope), Quiet: x.Flags&unix.IFA_F_NOPREFIXROUTE != 0, State: detection(x.Flags),
 		})
 	}
 	return out, nil

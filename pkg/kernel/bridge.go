@@ -58,11 +58,11 @@ func madeHere(l netlink.Link) bool {
 func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
 	req := n.host.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(made.Index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(made.Index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
 	if b.MTU > 0 {
-		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU)))) //nolint:gosec // netconf keeps it within 16 bits
+		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU))))
 	}
 	if err := send(req); err != nil {
 		return fmt.Errorf("write the bridge's alias and MTU: %w", err)
@@ -158,7 +158,7 @@ const bridgeFlags = unix.IFF_UP | unix.IFF_PROMISC
 func (n *Node) setFlags(index int, flags uint32) error {
 	req := n.host.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index, msg.Flags, msg.Change = int32(index), flags, bridgeFlags //nolint:gosec // an index fits 31 bits
+	msg.Index, msg.Flags, msg.Change = int32(index), flags, bridgeFlags
 	req.AddData(msg)
 	return send(req)
 }
@@ -171,7 +171,7 @@ func filtersVLANs(l netlink.Link) bool {
 func (n *Node) filterVLANs(index int, on bool) error {
 	req := n.host.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(index)
 	req.AddData(msg)
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
@@ -290,7 +290,7 @@ func (n *Node) joinVLAN(v plan.VLANInterface, bridge int) error {
 	if err != nil {
 		return err
 	}
-	own := members[int32(bridge)] //nolint:gosec // an index fits 31 bits
+	own := members[int32(bridge)]
 	was := slices.ContainsFunc(own, func(i *nl.BridgeVlanInfo) bool { return i.Vid == v.VLAN })
 	if err := h.BridgeVlanAdd(device(bridge), v.VLAN, false, false, true, false); err != nil {
 		return vlanError(err)
@@ -326,7 +326,7 @@ func (n *Node) observeVLANInterface(v plan.VLANInterface) (plan.Object, error) {
 	}
 	got := plan.VLANInterface{Name: v.Name, Up: l.Attrs().Flags&net.FlagUp != 0}
 	if vlan, ok := l.(*netlink.Vlan); ok {
-		got.VLAN = uint16(vlan.VlanId) //nolint:gosec // twelve bits
+		got.VLAN = uint16(vlan.VlanId)
 	}
 	if parent, err := n.host.indexOf(v.Bridge); err == nil && parent == l.Attrs().ParentIndex {
 		got.Bridge = v.Bridge

@@ -64,7 +64,7 @@ func (s *side) awaitLocal(a plan.Address) error {
 		msg.Family, msg.Dst_len = unix.AF_INET6, 128
 		req.AddData(msg)
 		req.AddData(nl.NewRtAttr(unix.RTA_DST, a.Prefix.Addr().AsSlice()))
-		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index)))) //nolint:gosec // an index is positive
+		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
 		answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
 		if missing(err) || errors.Is(err, syscall.ENETUNREACH) {
 			return false, nil

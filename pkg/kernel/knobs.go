@@ -15,7 +15,7 @@ func (n *Node) applyKnobs(k plan.Knobs) (bool, error) {
 	}
 	req := n.container.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(index)
 	if k.Promisc {
 		msg.Flags, msg.Change = unix.IFF_PROMISC, unix.IFF_PROMISC
 	}
@@ -27,7 +27,7 @@ func (n *Node) applyKnobs(k plan.Knobs) (bool, error) {
 	}
 	req.AddData(msg)
 	if k.TxQLen != nil {
-		req.AddData(nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(*k.TxQLen)))) //nolint:gosec // 31 bits
+		req.AddData(nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(*k.TxQLen))))
 	}
 	return true, send(req)
 }

@@ -33,7 +33,7 @@ func (n *Node) Claimant(network, hostEnd string) (*Claimant, error) {
 
 // Cursor is where the search for a free address begins. The kernel never gives an index out twice while it is up, so
 // successive attachments begin at successive addresses, and one that was given back rests for a whole round.
-func (c *Claimant) Cursor() uint64 { return uint64(c.index) } //nolint:gosec // an index is positive
+func (c *Claimant) Cursor() uint64 { return uint64(c.index) }
 
 // Claim takes an address and reports false when somebody holds it. The bare IPv4 address becomes a second name where it
 // is free, so that "tcpdump -i 10.88.0.5" works; it is a convenience and no lease.
@@ -110,7 +110,7 @@ func (n *Node) Taken(network string) (map[netip.Addr]struct{}, error) {
 func (s *side) addAltName(index int, name string) error {
 	req := s.request(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(index)
 	req.AddData(msg)
 	list := nl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
 	list.AddRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name))

@@ -94,7 +94,7 @@ func boundTo(fam int, p plan.HostPort) ([]netip.Addr, error) {
 		addressAt, size = 8, 16 // in struct inet_diag_msg
 	)
 	body := make([]byte, requestSize)
-	body[0], body[1] = byte(fam), byte(p.Protocol) //nolint:gosec // a family fits
+	body[0], body[1] = byte(fam), byte(p.Protocol)
 	states := uint32(listen)
 	if p.Protocol == netconf.UDP {
 		states = noPeer

@@ -20,7 +20,7 @@ func (n *Node) applyNeighbour(e plan.Neighbour) (bool, error) {
 	}
 	req := s.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	req.AddData(&netlink.Ndmsg{
-		Family: uint8(family(e.Addr)), Index: uint32(index), State: unix.NUD_PERMANENT, //nolint:gosec // small and positive
+		Family: uint8(family(e.Addr)), Index: uint32(index), State: unix.NUD_PERMANENT,
 	})
 	req.AddData(nl.NewRtAttr(unix.NDA_DST, e.Addr.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, e.MAC))

@@ -51,7 +51,7 @@ func (n *Node) Enter(path string) error {
 	if err != nil {
 		return err
 	}
-	container, err := dial(netns.NsHandle(space.Fd())) //nolint:gosec // a descriptor fits an int
+	container, err := dial(netns.NsHandle(space.Fd()))
 	if err != nil {
 		_ = space.Close()
 		return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
@@ -88,7 +88,7 @@ func openNamespace(path string) (ns.NetNS, error) {
 // usable refuses what is not a network namespace (ioctl_ns(2): NS_GET_NSTYPE, Linux 4.11), and the host's own. The
 // library takes any namespace, and any file of /proc, for one.
 func usable(space ns.NetNS) error {
-	kind, err := unix.IoctlRetInt(int(space.Fd()), unix.NS_GET_NSTYPE) //nolint:gosec // a descriptor fits an int
+	kind, err := unix.IoctlRetInt(int(space.Fd()), unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
 		return cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is not a network namespace", space.Path())
 	}
@@ -111,7 +111,7 @@ func isOwn(space ns.NetNS) (bool, error) {
 	if err := unix.Stat("/proc/thread-self/ns/net", &mine); err != nil {
 		return false, cnierr.Wrap(cnierr.IOFailure, err, "look at the plugin's own network namespace")
 	}
-	if err := unix.Fstat(int(space.Fd()), &theirs); err != nil { //nolint:gosec // a descriptor fits an int
+	if err := unix.Fstat(int(space.Fd()), &theirs); err != nil {
 		return false, cnierr.Wrap(cnierr.IOFailure, err, "look at %s", space.Path())
 	}
 	return mine.Dev == theirs.Dev && mine.Ino == theirs.Ino, nil

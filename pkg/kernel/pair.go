@@ -33,7 +33,7 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 	}
 	req := n.host.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(n.host.known[p.Host].Index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(n.host.known[p.Host].Index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
 	if err := send(req); err != nil {
@@ -60,19 +60,19 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(p.Group)))
 	}
 	if master > 0 {
-		req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master)))) //nolint:gosec // an index is positive
+		req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master))))
 	}
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
 	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Peer))
-	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(n.netns.Fd()))) //nolint:gosec // a descriptor fits
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(n.netns.Fd())))
 	if p.MTU > 0 {
-		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU)))) //nolint:gosec // netconf keeps it within 16 bits
+		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU))))
 	}
 	if mtu := cmp.Or(p.PeerMTU, p.MTU); mtu > 0 {
-		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))) //nolint:gosec // as above
+		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu)))
 	}
 	req.AddData(info)
 	echo, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
@@ -176,7 +176,7 @@ func (n *Node) applyInterface(i plan.Interface) (bool, error) {
 	}
 	req := n.container.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(index)
 	if i.Up {
 		msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	}

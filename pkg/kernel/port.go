@@ -29,7 +29,7 @@ func (n *Node) applyPort(p plan.Port) (bool, error) {
 	}
 	req := n.host.request(unix.RTM_SETLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
-	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(index)
 	req.AddData(msg)
 	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
 	info.AddRtAttr(nl.IFLA_BRPORT_MODE, flag(p.Hairpin))
@@ -206,7 +206,7 @@ func (n *Node) observePortVLANs(v plan.PortVLANs) (plan.Object, error) {
 	for _, id := range v.Tagged {
 		wanted[id] = true
 	}
-	for _, info := range list[int32(index)] { //nolint:gosec // an index fits 31 bits
+	for _, info := range list[int32(index)] {
 		switch {
 		case info.PortVID():
 			got.PVID = info.Vid

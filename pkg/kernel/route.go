@@ -52,8 +52,8 @@ func occupied(r plan.Route, err error) error {
 func (s *side) routeRequest(r plan.Route, index int) *nl.NetlinkRequest {
 	req := s.request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	msg := nl.NewRtMsg()
-	msg.Family = uint8(family(r.Dst.Addr())) //nolint:gosec // AF_INET or AF_INET6
-	msg.Dst_len = uint8(r.Dst.Bits())        //nolint:gosec // at most 128
+	msg.Family = uint8(family(r.Dst.Addr()))
+	msg.Dst_len = uint8(r.Dst.Bits())
 	msg.Protocol, msg.Scope = unix.RTPROT_BOOT, routeScope(r)
 	req.AddData(msg)
 	attr := func(kind int, value []byte) { req.AddData(nl.NewRtAttr(kind, value)) }
@@ -70,23 +70,23 @@ func (s *side) routeRequest(r plan.Route, index int) *nl.NetlinkRequest {
 		attr(unix.RTA_PREFSRC, r.Src.AsSlice())
 	}
 	if r.Metric > 0 {
-		attr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric))) //nolint:gosec // netconf keeps it positive
+		attr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric)))
 	}
 	if r.Table > 0 {
 		msg.Table = unix.RT_TABLE_UNSPEC
-		attr(unix.RTA_TABLE, nl.Uint32Attr(uint32(r.Table))) //nolint:gosec // netconf keeps it positive
+		attr(unix.RTA_TABLE, nl.Uint32Attr(uint32(r.Table)))
 	}
 	metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
 	if r.MTU > 0 {
-		metrics.AddRtAttr(unix.RTAX_MTU, nl.Uint32Attr(uint32(r.MTU))) //nolint:gosec // netconf keeps it positive
+		metrics.AddRtAttr(unix.RTAX_MTU, nl.Uint32Attr(uint32(r.MTU)))
 	}
 	if r.AdvMSS > 0 {
-		metrics.AddRtAttr(unix.RTAX_ADVMSS, nl.Uint32Attr(uint32(r.AdvMSS))) //nolint:gosec // netconf keeps it positive
+		metrics.AddRtAttr(unix.RTAX_ADVMSS, nl.Uint32Attr(uint32(r.AdvMSS)))
 	}
 	if r.MTU > 0 || r.AdvMSS > 0 {
 		req.AddData(metrics)
 	}
-	attr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))) //nolint:gosec // an index is positive
+	attr(unix.RTA_OIF, nl.Uint32Attr(uint32(index)))
 	return req
 }
 
@@ -107,8 +107,8 @@ func routeScope(r plan.Route) uint8 {
 func (s *side) hasSource(a netip.Addr) bool {
 	req := s.request(unix.RTM_GETROUTE, 0)
 	msg := &nl.RtMsg{}
-	msg.Family = uint8(family(a))   //nolint:gosec // AF_INET or AF_INET6
-	msg.Dst_len = uint8(a.BitLen()) //nolint:gosec // at most 128
+	msg.Family = uint8(family(a))
+	msg.Dst_len = uint8(a.BitLen())
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, a.AsSlice()))
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
@@ -174,7 +174,7 @@ func seenRoute(want plan.Route, x netlink.Route) plan.Route {
 		got.Metric = 0
 	}
 	if want.Scope != nil {
-		scope := uint8(x.Scope) //nolint:gosec // a byte
+		scope := uint8(x.Scope)
 		if want.Dst.Addr().Is6() {
 			scope = *want.Scope // IPv6 has no scopes
 		}

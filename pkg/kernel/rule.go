@@ -38,13 +38,13 @@ func (n *Node) undoRule(r plan.Rule) error { return send(n.ruleRequest(r, unix.R
 func (n *Node) ruleRequest(r plan.Rule, kind, flags int) *nl.NetlinkRequest {
 	req := n.container.request(kind, flags)
 	msg := &nl.RtMsg{}
-	msg.Family = uint8(family(r.From))   //nolint:gosec // AF_INET or AF_INET6
-	msg.Src_len = uint8(r.From.BitLen()) //nolint:gosec // at most 128
+	msg.Family = uint8(family(r.From))
+	msg.Src_len = uint8(r.From.BitLen())
 	msg.Type = actToTable
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(nl.FRA_SRC, r.From.AsSlice()))
 	req.AddData(nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(plan.RulePriority)))
-	req.AddData(nl.NewRtAttr(nl.FRA_TABLE, nl.Uint32Attr(uint32(r.Table)))) //nolint:gosec // netconf keeps it within 32 bits
+	req.AddData(nl.NewRtAttr(nl.FRA_TABLE, nl.Uint32Attr(uint32(r.Table))))
 	return req
 }
 

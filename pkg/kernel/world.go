@@ -43,7 +43,7 @@ func (n *Node) HostMTU(name string) int {
 func (n *Node) pathMTU(to netip.Addr) int {
 	req := n.host.request(unix.RTM_GETROUTE, 0)
 	msg := &nl.RtMsg{}
-	msg.Family, msg.Dst_len, msg.Flags = uint8(family(to)), uint8(to.BitLen()), fibMatch //nolint:gosec // small
+	msg.Family, msg.Dst_len, msg.Flags = uint8(family(to)), uint8(to.BitLen()), fibMatch
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
@@ -90,7 +90,7 @@ func nlaAlign(n int) int { return (n + 3) &^ 3 }
 func (n *Node) linkMTU(index int, v6 bool) int {
 	req := n.host.request(unix.RTM_GETLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index) //nolint:gosec // an index fits 31 bits
+	msg.Index = int32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)

@@ -182,7 +182,7 @@ func (p *parser) podMTU() error {
 	if err != nil || mtu == 0 {
 		return cnierr.Key(cnierr.InvalidConfig, annotation("mtu"), text, want)
 	}
-	p.config.PodMTU = int(mtu) //nolint:gosec // 16 bits
+	p.config.PodMTU = int(mtu)
 	return p.checkMTU(annotation("mtu"), p.config.PodMTU, want)
 }
 

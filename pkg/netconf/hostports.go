@@ -217,7 +217,7 @@ func (r rawMapping) parse(path string) (m PortMapping, err error) {
 			return m, cnierr.Key(cnierr.InvalidConfig, join(path, port.key), port.value, "1 to 65535")
 		}
 	}
-	m.HostPort, m.ContainerPort = uint16(r.HostPort), uint16(r.ContainerPort) //nolint:gosec // checked above
+	m.HostPort, m.ContainerPort = uint16(r.HostPort), uint16(r.ContainerPort)
 	switch strings.ToLower(r.Protocol) {
 	case "", "tcp":
 		m.Protocol = TCP

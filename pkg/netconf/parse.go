@@ -227,7 +227,7 @@ func (p *parser) link() error {
 		Hairpin:             raw.HairpinMode,
 		Isolated:            raw.PortIsolation,
 		MACLocked:           raw.MACSpoofChk,
-		VLAN:                uint16(raw.VLAN), //nolint:gosec // checked above
+		VLAN:                uint16(raw.VLAN),
 		PreserveDefaultVLAN: raw.PreserveDefaultVLAN,
 	}
 	return nil
@@ -251,7 +251,7 @@ func (p *parser) trunk() error {
 	}
 	for id, is := range tagged {
 		if is {
-			p.config.Bridge.Trunk = append(p.config.Bridge.Trunk, uint16(id)) //nolint:gosec // at most maxVLAN
+			p.config.Bridge.Trunk = append(p.config.Bridge.Trunk, uint16(id))
 		}
 	}
 	return nil

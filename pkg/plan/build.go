@@ -239,7 +239,7 @@ func (b *builder) ipamRoutes(gateway func(netip.Addr) netip.Addr, onLink bool) {
 			Table: r.Table, Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
 		}
 		if r.Scope != nil {
-			scope := uint8(*r.Scope) //nolint:gosec // netconf keeps it within 0 to 255
+			scope := uint8(*r.Scope)
 			route.Scope = &scope
 		}
 		b.insideRoute(route)
