@@ -54,7 +54,7 @@ func (n *Node) keepMAC(link string, index int) error {
 	msg.Index = int32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, l.Attrs().HardwareAddr))
-	return send(req)
+	return n.host.send(req)
 }
 
 // holds reports whether an address that exists has the prefix length wanted. IPv4 takes one address with several; an
@@ -68,7 +68,7 @@ func (s *side) holds(p netip.Prefix, index int) bool {
 	msg.Index = uint32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	answers, err := s.ask(req)
 	return err == nil && len(answers) == 1 && int(nl.DeserializeIfAddrmsg(answers[0]).Prefixlen) == p.Bits()
 }
 
@@ -96,7 +96,7 @@ func (s *side) addAddress(a plan.Address, index int) error {
 	if flags != 0 {
 		req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(flags)))
 	}
-	return send(req)
+	return s.send(req)
 }
 
 func broadcast(p netip.Prefix) []byte {
@@ -157,7 +157,7 @@ func (s *side) deleteAddress(p netip.Prefix, index int) error {
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
 	// Without it the kernel takes the address with any prefix length (inet_rtm_deladdr).
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
-	return send(req)
+	return s.send(req)
 }
 
 func (n *Node) undoAddress(a plan.Address) error {

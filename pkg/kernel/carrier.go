@@ -65,7 +65,7 @@ func (s *side) awaitLocal(a plan.Address) error {
 		req.AddData(msg)
 		req.AddData(nl.NewRtAttr(unix.RTA_DST, a.Prefix.Addr().AsSlice()))
 		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
-		answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+		answers, err := s.ask(req)
 		if missing(err) || errors.Is(err, syscall.ENETUNREACH) {
 			return false, nil
 		}

@@ -16,28 +16,26 @@ import (
 // namespace and answers with the kernel's own words (extended acks). The library's handle, which looks more up than an
 // ADD can afford, is opened only by those who observe.
 type side struct {
-	space   netns.NsHandle // netns.None(): the namespace of the calling thread
-	sockets map[int]*nl.SocketHandle
-	library *netlink.Handle
-	known   map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
+	space     netns.NsHandle // netns.None(): the namespace of the calling thread
+	socket    *socket
+	netfilter *nl.SocketHandle // opened by those who need it
+	library   *netlink.Handle
+	known     map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
 }
 
+// dial connects to the namespace of the calling thread, which is called space by who opens more of it.
 func dial(space netns.NsHandle) (*side, error) {
-	socket, err := nl.GetNetlinkSocketAt(space, netns.None(), unix.NETLINK_ROUTE)
+	socket, err := newSocket()
 	if err != nil {
-		return nil, fmt.Errorf("open a rtnetlink socket: %w", err)
+		return nil, err
 	}
-	_ = socket.SetExtAck(true) // a kernel that cannot still answers with an errno
-	return &side{
-		space:   space,
-		sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}},
-		known:   map[string]*netlink.LinkAttrs{},
-	}, nil
+	return &side{space: space, socket: socket, known: map[string]*netlink.LinkAttrs{}}, nil
 }
 
 func (s *side) close() {
-	for _, socket := range s.sockets {
-		socket.Close()
+	s.socket.close()
+	if s.netfilter != nil {
+		s.netfilter.Close()
 	}
 	if s.library != nil {
 		s.library.Close()
@@ -58,14 +56,22 @@ func (s *side) handle() (*netlink.Handle, error) {
 
 // request begins a message whose answer is an acknowledgement, or an error.
 func (s *side) request(kind, flags int) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
-	req.Sockets = s.sockets
-	return req
+	return nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
 }
 
-func send(req *nl.NetlinkRequest) error {
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+// send has the kernel carry out a request.
+func (s *side) send(req *nl.NetlinkRequest) error {
+	_, err := s.ask(req)
 	return err
+}
+
+// ask has the kernel carry out a request, and returns the messages that answer it.
+func (s *side) ask(req *nl.NetlinkRequest) ([][]byte, error) {
+	answers, err := s.socket.exchange(req)
+	if err != nil {
+		return nil, err
+	}
+	return answers[0].messages, answers[0].err
 }
 
 // indexOf finds an interface by its name, once.
@@ -95,7 +101,7 @@ func (s *side) linkByName(name string) (netlink.Link, error) {
 		kind = unix.IFLA_ALT_IFNAME
 	}
 	req.AddData(nl.NewRtAttr(kind, nl.ZeroTerminated(name)))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	answers, err := s.ask(req)
 	if err != nil {
 		return nil, fmt.Errorf("look up interface %s: %w", name, err)
 	}

@@ -24,7 +24,7 @@ func (n *Node) applyNeighbour(e plan.Neighbour) (bool, error) {
 	})
 	req.AddData(nl.NewRtAttr(unix.NDA_DST, e.Addr.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, e.MAC))
-	return true, send(req)
+	return true, s.send(req)
 }
 
 func (n *Node) observeNeighbour(e plan.Neighbour) (plan.Object, error) {

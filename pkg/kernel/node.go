@@ -25,6 +25,7 @@ type Node struct {
 	host      *side
 	container *side
 	netns     ns.NetNS
+	home      ns.NetNS                    // the host's, once the thread has had to leave it
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
 	found     map[string]netlink.Link     // bridges that Apply changed, as they were
@@ -51,13 +52,12 @@ func (n *Node) Enter(path string) error {
 	if err != nil {
 		return err
 	}
-	container, err := dial(netns.NsHandle(space.Fd()))
-	if err != nil {
-		_ = space.Close()
-		return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
-	}
-	n.netns, n.container = space, container
-	return nil
+	n.netns = space
+	err = n.Inside(func() error {
+		n.container, err = dial(netns.NsHandle(space.Fd()))
+		return err
+	})
+	return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
 }
 
 // Close releases the sockets and the namespace.
@@ -65,7 +65,11 @@ func (n *Node) Close() {
 	n.host.close()
 	if n.container != nil {
 		n.container.close()
-		_ = n.netns.Close()
+	}
+	for _, space := range []ns.NetNS{n.netns, n.home} {
+		if space != nil {
+			_ = space.Close()
+		}
 	}
 }
 
@@ -125,12 +129,12 @@ func (n *Node) Inside(fn func() error) (err error) {
 		return fn()
 	}
 	runtime.LockOSThread()
-	home, err := ns.GetCurrentNS()
-	if err != nil {
-		runtime.UnlockOSThread()
-		return cnierr.Wrap(cnierr.KernelRefused, err, "remember the host's network namespace")
+	if n.home == nil {
+		if n.home, err = ns.GetCurrentNS(); err != nil {
+			runtime.UnlockOSThread()
+			return cnierr.Wrap(cnierr.KernelRefused, err, "remember the host's network namespace")
+		}
 	}
-	defer home.Close()
 	if err := n.netns.Set(); err != nil {
 		runtime.UnlockOSThread()
 		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.Path())
@@ -138,7 +142,7 @@ func (n *Node) Inside(fn func() error) (err error) {
 	n.entered = true
 	defer func() {
 		n.entered = false
-		if back := home.Set(); back != nil {
+		if back := n.home.Set(); back != nil {
 			err = errors.Join(err, cnierr.Wrap(cnierr.KernelRefused, back, "return from %s", n.netns.Path()))
 			return
 		}

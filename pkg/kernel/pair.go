@@ -36,21 +36,17 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 	msg.Index = int32(n.host.known[p.Host].Index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
-	if err := send(req); err != nil {
+	if err := n.host.send(req); err != nil {
 		return true, fmt.Errorf("write the alias: %w", err)
 	}
 	return true, nil
 }
 
-// createPair asks the kernel to echo what it made, which gives both indexes without another request. Not when it is to
-// join a bridge: the kernel echoes first, then sets the master, and takes the pair back when that fails
-// (rtnl_newlink_create). The echo would hide the error.
+// createPair asks the kernel to echo what it made, which gives both indexes without another request. The echo alone says
+// little about a pair that is to join a bridge: the kernel echoes first, then sets the master, and takes the pair back
+// when that fails (rtnl_newlink_create).
 func (n *Node) createPair(p plan.Pair, master int) error {
-	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
-	if master == 0 {
-		flags |= unix.NLM_F_ECHO
-	}
-	req := n.host.request(unix.RTM_NEWLINK, flags)
+	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	req.AddData(msg)
@@ -75,7 +71,7 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu)))
 	}
 	req.AddData(info)
-	echo, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	echo, err := n.host.ask(req)
 	if err != nil {
 		return err
 	}
@@ -165,7 +161,7 @@ func (s *side) deleteLink(name string) error {
 	req := s.request(unix.RTM_DELLINK, 0)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	return send(req)
+	return s.send(req)
 }
 
 // applyInterface gives the container's end its address and brings it up, in one request.
@@ -184,7 +180,7 @@ func (n *Node) applyInterface(i plan.Interface) (bool, error) {
 	if i.MAC != nil {
 		req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, i.MAC))
 	}
-	return true, send(req)
+	return true, n.container.send(req)
 }
 
 func (n *Node) observeInterface(i plan.Interface) (plan.Object, error) {

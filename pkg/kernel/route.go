@@ -29,7 +29,7 @@ func (n *Node) applyRoute(r plan.Route) (bool, error) {
 	if r.SrcIfNone.IsValid() && !r.Src.IsValid() && !s.hasSource(r.Dst.Addr()) {
 		r.Src = r.SrcIfNone
 	}
-	err = send(s.routeRequest(r, index))
+	err = s.send(s.routeRequest(r, index))
 	if errors.Is(err, syscall.EEXIST) && r.Place == plan.Container {
 		if len(n.differences(r)) == 0 {
 			return false, nil
@@ -111,7 +111,7 @@ func (s *side) hasSource(a netip.Addr) bool {
 	msg.Dst_len = uint8(a.BitLen())
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, a.AsSlice()))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+	answers, err := s.ask(req)
 	if err != nil {
 		return false
 	}

@@ -35,7 +35,7 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 			n.before[s.Key] = now
 		}
 		// An empty line empties a list, writing nothing does not.
-		if err := os.WriteFile(path, []byte(s.Value+"\n"), 0); err != nil {
+		if err := writeFile(path, s.Value+"\n"); err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 		return nil
@@ -62,7 +62,7 @@ func (n *Node) undoSysctl(s plan.Sysctl) error {
 	if !ok || s.Place != plan.Host {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(sysctls, s.Key), []byte(before), 0)
+	return writeFile(filepath.Join(sysctls, s.Key), before)
 }
 
 func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
@@ -82,6 +82,6 @@ func (n *Node) Setting(key string) (string, error) { return readSetting(filepath
 
 // readSetting gives the words of a setting with one space between them; the kernel puts tabs between numbers.
 func readSetting(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	return strings.Join(strings.Fields(string(b)), " "), err
 }

@@ -2,8 +2,13 @@
 // input. It also answers to configurations of type "bridge" and "ptp" when it is installed under those names.
 package main
 
+// A call lives for milliseconds: it has no use for the processor limit of its cgroup, which takes a tenth of that to
+// find, nor for following it.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,6 +21,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	specversion "github.com/containernetworking/cni/pkg/version"
+	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -69,16 +75,24 @@ func prepare() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration from standard input: %w", err)
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
+	if os.Stdin, err = inMemory(input); err != nil {
 		return nil, fmt.Errorf("hand the configuration on: %w", err)
 	}
-	go func() {
-		_, _ = io.Copy(w, bytes.NewReader(input)) // fails only if nobody reads, who then reports it
-		_ = w.Close()
-	}()
-	os.Stdin = r
 	return input, nil
+}
+
+// inMemory is a file to read b from. Unlike a pipe it takes any size, and nobody has to write while somebody reads.
+func inMemory(b []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "stdin")
+	if _, err := f.Write(b); err != nil {
+		return nil, err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
 }
 
 // vet says what is wrong with a call before the library does, in words that name the key and the value. A call without a
