@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/utils"
 	libversion "github.com/containernetworking/cni/pkg/version"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -13,7 +12,7 @@ import (
 
 // Vet checks what no verb can do without, not even one that forgives everything else: the configuration is a JSON
 // object with a valid network name and a version of the specification that exists, and the container id and the interface
-// name, where given, are valid. The CNI library refuses the same, in words that name neither key nor value. The errors are
+// name, where given, are valid. The errors are
 // those of Parse.
 func Vet(r Request) error {
 	var config struct {
@@ -38,7 +37,7 @@ func Vet(r Request) error {
 
 // variables checks the parameters that name the attachment.
 func (p *parser) variables() error {
-	if id := p.request.ContainerID; id != "" && utils.ValidateContainerID(id) != nil {
+	if id := p.request.ContainerID; id != "" && !validName(id) {
 		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_CONTAINERID", id, nameRule)
 	}
 	if name := p.request.IfName; name != "" && !validIfName(name) {
@@ -51,7 +50,7 @@ func (p *parser) name() error {
 	if p.raw.Name == "" {
 		return missing("name", "the network's name")
 	}
-	if utils.ValidateNetworkName(p.raw.Name) != nil {
+	if !validName(p.raw.Name) {
 		return cnierr.Key(cnierr.InvalidConfig, "name", p.raw.Name, nameRule)
 	}
 	return nil
