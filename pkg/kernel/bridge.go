@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -77,7 +76,7 @@ func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
 func complete(begin net.HardwareAddr) net.HardwareAddr {
 	const length = 6 // ETH_ALEN
 	mac := make(net.HardwareAddr, length)
-	_, _ = rand.Read(mac) // never fails (crypto/rand)
+	_, _ = unix.Getrandom(mac, 0) // never fails for so few bytes once the machine has booted (getrandom(2))
 	mac[0] = mac[0]&^1 | 2
 	copy(mac, begin)
 	return mac

@@ -31,7 +31,7 @@ func (n *Node) Ready(p plan.Plan) error {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "%s", p.Pair.ID())
 	}
 	if p.Pair.Master != "" {
-		if _, err := n.host.linkByName(p.Pair.Master); err != nil {
+		if _, err := n.host.look(p.Pair.Master); err != nil {
 			return cnierr.Wrap(cnierr.KernelRefused, err, "%s", p.Pair.ID())
 		}
 	}
@@ -47,8 +47,10 @@ func (n *Node) Ready(p plan.Plan) error {
 
 func (s *side) awaitCarrier(name string) error {
 	return await(func() (bool, error) {
-		l, err := s.linkByName(name)
-		return err == nil && l.Attrs().OperState == netlink.OperUp, err
+		up := false
+		link, err := s.look(name)
+		walkAll(link, func(kind uint16, value []byte) { up = up || kind == unix.IFLA_OPERSTATE && value[0] == netlink.OperUp })
+		return up, err
 	})
 }
 

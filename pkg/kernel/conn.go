@@ -21,6 +21,7 @@ type side struct {
 	netfilter *nl.SocketHandle // opened by those who need it
 	library   *netlink.Handle
 	known     map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
+	born      string                        // the end of the pair that this call made
 }
 
 // dial connects to the namespace of the calling thread, which is called space by who opens more of it.
@@ -29,7 +30,9 @@ func dial(space netns.NsHandle) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &side{space: space, socket: socket, known: map[string]*netlink.LinkAttrs{}}, nil
+	// The loopback interface is the first of each namespace (LOOPBACK_IFINDEX, include/net/flow.h).
+	known := map[string]*netlink.LinkAttrs{"lo": {Name: "lo", Index: 1}}
+	return &side{space: space, socket: socket, known: known}, nil
 }
 
 func (s *side) close() {
@@ -90,11 +93,29 @@ func (s *side) indexOf(name string) (int, error) {
 // skipStats is RTEXT_FILTER_SKIP_STATS of include/uapi/linux/rtnetlink.h.
 const skipStats = 1 << 3
 
-// linkByName finds an interface by its name or an alternative name, in O(1): the kernel hashes both. It leaves out the
-// counters, which the kernel would have to add up over all processors.
+// linkByName finds an interface by its name or an alternative name, in O(1): the kernel hashes both.
 func (s *side) linkByName(name string) (netlink.Link, error) {
+	message, err := s.linkMessage(name)
+	if err != nil {
+		return nil, err
+	}
+	return netlink.LinkDeserialize(nil, message)
+}
+
+// look is linkByName for who needs little of what the kernel tells: its attributes (IFLA_*).
+func (s *side) look(name string) ([]byte, error) {
+	message, err := s.linkMessage(name)
+	if err != nil {
+		return nil, err
+	}
+	return message[unix.SizeofIfInfomsg:], nil
+}
+
+// linkMessage leaves out the counters, which the kernel would have to add up over all processors.
+func (s *side) linkMessage(name string) ([]byte, error) {
 	req := s.request(unix.RTM_GETLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	kind := unix.IFLA_IFNAME
 	if len(name) >= unix.IFNAMSIZ {
@@ -108,7 +129,7 @@ func (s *side) linkByName(name string) (netlink.Link, error) {
 	if len(answers) == 0 {
 		return nil, fmt.Errorf("look up interface %s: %w", name, syscall.ENODEV)
 	}
-	return netlink.LinkDeserialize(nil, answers[0])
+	return answers[0], nil
 }
 
 // whole repeats a dump that the kernel marked as interrupted: something came or went meanwhile, and some of what stayed

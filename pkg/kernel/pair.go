@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -75,19 +76,30 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	if err != nil {
 		return err
 	}
-	if len(echo) > 0 {
-		made, err := netlink.LinkDeserialize(nil, echo[0])
-		if err != nil {
-			return fmt.Errorf("read the kernel's echo: %w", err)
-		}
-		n.host.known[p.Host] = made.Attrs()
-		n.container.known[p.Peer] = &netlink.LinkAttrs{Name: p.Peer, Index: made.Attrs().ParentIndex, MTU: cmp.Or(p.PeerMTU, made.Attrs().MTU)}
-		return nil
+	if len(echo) == 0 {
+		return errors.Join(errors.New("the kernel did not say what it made"), present(n.host.deleteLink(p.Host)))
 	}
-	if _, err := n.host.indexOf(p.Host); err != nil {
-		return errors.Join(err, present(n.host.deleteLink(p.Host)))
-	}
+	n.meetPair(p, echo[0])
 	return nil
+}
+
+// meetPair notes the indexes of both ends, and that they are new: no setting of theirs is anybody's.
+func (n *Node) meetPair(p plan.Pair, echo []byte) {
+	host := &netlink.LinkAttrs{Name: p.Host, Index: int(nl.DeserializeIfInfomsg(echo).Index)}
+	peer := &netlink.LinkAttrs{Name: p.Peer}
+	walkAll(echo[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+		switch kind {
+		case unix.IFLA_LINK:
+			peer.Index = int(binary.NativeEndian.Uint32(value))
+		case unix.IFLA_MTU:
+			host.MTU = int(binary.NativeEndian.Uint32(value))
+		case unix.IFLA_ADDRESS:
+			host.HardwareAddr = append(net.HardwareAddr(nil), value...)
+		}
+	})
+	peer.MTU = cmp.Or(p.PeerMTU, host.MTU)
+	n.host.known[p.Host], n.container.known[p.Peer] = host, peer
+	n.host.born, n.container.born = p.Host, p.Peer
 }
 
 // ErrBridgeGone says that the bridge was removed after it had been looked up. Look for it again.
@@ -164,11 +176,11 @@ func (s *side) deleteLink(name string) error {
 	return s.send(req)
 }
 
-// applyInterface gives the container's end its address and brings it up, in one request.
-func (n *Node) applyInterface(i plan.Interface) (bool, error) {
+// interfaceErrand gives the container's end its address and brings it up.
+func (n *Node) interfaceErrand(i plan.Interface) (errand, error) {
 	index, err := n.container.indexOf(i.Name)
 	if err != nil {
-		return false, err
+		return errand{}, err
 	}
 	req := n.container.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -180,7 +192,7 @@ func (n *Node) applyInterface(i plan.Interface) (bool, error) {
 	if i.MAC != nil {
 		req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, i.MAC))
 	}
-	return true, n.container.send(req)
+	return errand{side: n.container, req: req}, nil
 }
 
 func (n *Node) observeInterface(i plan.Interface) (plan.Object, error) {

@@ -108,11 +108,17 @@ func portSettings(m []byte) map[uint16][]byte {
 }
 
 func walk(b []byte, kind uint16, fn func([]byte)) {
+	walkAll(b, func(k uint16, value []byte) {
+		if k == kind {
+			fn(value)
+		}
+	})
+}
+
+func walkAll(b []byte, fn func(kind uint16, value []byte)) {
 	attrs, _ := nl.ParseRouteAttr(b)
 	for _, a := range attrs {
-		if a.Attr.Type&typeMask == kind {
-			fn(a.Value)
-		}
+		fn(a.Attr.Type&typeMask, a.Value)
 	}
 }
 

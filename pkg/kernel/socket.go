@@ -23,7 +23,7 @@ type socket struct {
 }
 
 // longest is more than the kernel says at once about an interface without its virtual functions.
-const longest = 64 << 10
+const longest = 16 << 10
 
 // newSocket opens a socket in the thread's network namespace. It stays bound to it.
 func newSocket() (*socket, error) {

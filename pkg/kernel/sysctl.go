@@ -16,10 +16,18 @@ import (
 // that opens it (proc_net.c).
 const sysctls = "/proc/sys"
 
-// applySysctl reads first and writes only what differs: many are right already, and some writes take the RTNL lock.
+// applySysctl reads first and writes only what differs: many are right already, and some writes take the RTNL lock. Of an
+// interface that this call made nothing has to be kept, and nothing is to be taken back.
 func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 	err = n.in(s.Place, func() error {
 		path := filepath.Join(sysctls, s.Key)
+		if n.side(s.Place).ownSysctl(s.Key) {
+			err := writeFile(path, s.Value+"\n")
+			if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
+				return nil
+			}
+			return lacksIPv6(s.Key, err)
+		}
 		now, err := readSetting(path)
 		if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
 			return nil

@@ -13,26 +13,27 @@ import (
 // Vet checks what no verb can do without, not even one that forgives everything else: the configuration is a JSON
 // object with a valid network name and a version of the specification that exists, and the container id and the interface
 // name, where given, are valid. The errors are
-// those of Parse.
-func Vet(r Request) error {
+// those of Parse. It returns the version.
+func Vet(r Request) (version string, err error) {
 	var config struct {
 		Name       json.RawMessage `json:"name"`
 		CNIVersion json.RawMessage `json:"cniVersion"`
 	}
 	p := parser{request: r, config: new(Config)}
 	if err := p.variables(); err != nil {
-		return err
+		return "", err
 	}
 	if err := (decoder{anyKey: true}).config(r.Config, &config); err != nil {
-		return err
+		return "", err
 	}
 	if err := (decoder{}).decode("cniVersion", config.CNIVersion, &p.raw.CNIVersion); err != nil {
-		return err
+		return "", err
 	}
 	if err := (decoder{}).decode("name", config.Name, &p.raw.Name); err != nil {
-		return err
+		return "", err
 	}
-	return p.identity()
+	err = p.identity()
+	return p.config.CNIVersion, err
 }
 
 // variables checks the parameters that name the attachment.

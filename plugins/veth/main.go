@@ -15,15 +15,13 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
-	current "github.com/containernetworking/cni/pkg/types/100"
 	specversion "github.com/containernetworking/cni/pkg/version"
 
-	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/netconf"
-	"github.com/veth-cni/veth/pkg/result"
 )
 
 // version is set by the linker.
@@ -37,7 +35,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	verb := os.Getenv("CNI_COMMAND")
 	if verb == "" { // somebody at a shell
-		fmt.Fprintf(os.Stderr, "CNI plugin veth %s\nCNI protocol versions supported: %s\n", version, supported())
+		fmt.Fprintf(os.Stderr, "CNI plugin veth %s\nCNI protocol versions supported: %s\n", version, strings.Join(specversion.All.SupportedVersions(), ", "))
 		return 0
 	}
 	input, err := io.ReadAll(os.Stdin)
@@ -55,11 +53,11 @@ func call(verb string, input []byte) error {
 	if verb == "VERSION" {
 		return tellVersions(askedVersion(input))
 	}
-	known, err := vet(verb, input)
+	v, err := find(verb)
 	if err != nil {
 		return err
 	}
-	return known.run(context.Background(), netconf.Request{
+	return v.run(context.Background(), netconf.Request{
 		ContainerID: os.Getenv("CNI_CONTAINERID"), Netns: os.Getenv("CNI_NETNS"), IfName: os.Getenv("CNI_IFNAME"),
 		Args: os.Getenv("CNI_ARGS"), Config: input,
 	})
@@ -99,36 +97,4 @@ func fail(asked string, err error) int {
 		*types.Error
 	}{asked, cnierr.Of(err, types.ErrInternal)})
 	return 1
-}
-
-func add(ctx context.Context, r netconf.Request) error {
-	cfg, err := netconf.Parse(r)
-	if err != nil {
-		return err
-	}
-	return attach.Add(ctx, cfg, func(r *current.Result) error { return result.Print(os.Stdout, r, cfg.CNIVersion) })
-}
-
-func check(ctx context.Context, r netconf.Request) error {
-	cfg, err := netconf.Parse(r)
-	if err != nil {
-		return err
-	}
-	return attach.Check(ctx, cfg)
-}
-
-func del(ctx context.Context, r netconf.Request) error {
-	return attach.Del(ctx, netconf.ParseLenient(r))
-}
-
-func gc(ctx context.Context, r netconf.Request) error {
-	return attach.GC(ctx, netconf.ParseLenient(r), os.Stderr)
-}
-
-func status(ctx context.Context, r netconf.Request) error {
-	cfg, err := netconf.Parse(r)
-	if err != nil {
-		return err
-	}
-	return attach.Status(ctx, cfg)
 }

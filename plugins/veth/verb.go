@@ -5,10 +5,13 @@ import (
 	"os"
 	"strings"
 
+	current "github.com/containernetworking/cni/pkg/types/100"
 	specversion "github.com/containernetworking/cni/pkg/version"
 
+	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/pkg/result"
 )
 
 // The CNI library's skel does what is in this file as well. It checks names with regular expressions, whose making costs
@@ -18,21 +21,20 @@ import (
 type verb struct {
 	run   func(context.Context, netconf.Request) error
 	needs []string // variables
-	since string   // the first version of the specification that has it
 }
 
 // verbs are those of CNI spec 1.1.0, section 2 "Execution Protocol", with the variables it requires. It requires CNI_PATH
 // too, which only a plugin that delegates has a use for.
 var verbs = map[string]verb{
-	"ADD":    {run: add, needs: []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}},
-	"CHECK":  {run: check, needs: []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}, since: "0.4.0"},
-	"DEL":    {run: del, needs: []string{"CNI_CONTAINERID", "CNI_IFNAME"}},
-	"GC":     {run: gc, since: "1.1.0"},
-	"STATUS": {run: status, since: "1.1.0"},
+	"ADD":    {add, []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}},
+	"CHECK":  {check, []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}},
+	"DEL":    {del, []string{"CNI_CONTAINERID", "CNI_IFNAME"}},
+	"GC":     {gc, nil},
+	"STATUS": {status, nil},
 }
 
-// vet finds a verb and what is wrong with a call of it.
-func vet(name string, input []byte) (verb, error) {
+// find looks a verb up and whether it has the variables it needs.
+func find(name string) (verb, error) {
 	v, ok := verbs[name]
 	if !ok {
 		return verb{}, cnierr.Key(cnierr.InvalidEnvironment, "CNI_COMMAND", name,
@@ -45,20 +47,64 @@ func vet(name string, input []byte) (verb, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return verb{}, cnierr.New(cnierr.InvalidEnvironment, "%s: missing: want them set for %s",
+		return verb{}, cnierr.New(cnierr.InvalidEnvironment, "%s: missing: want it set for %s",
 			strings.Join(missing, ", "), name)
-	}
-	err := netconf.Vet(netconf.Request{
-		ContainerID: os.Getenv("CNI_CONTAINERID"), IfName: os.Getenv("CNI_IFNAME"), Config: input,
-	})
-	if err != nil {
-		return verb{}, err
-	}
-	asked := askedVersion(input)
-	if old, err := specversion.GreaterThan(v.since, asked); v.since != "" && (err != nil || old) {
-		return verb{}, cnierr.Key(cnierr.IncompatibleVersion, "cniVersion", asked, v.since+" or later for "+name)
 	}
 	return v, nil
 }
 
-func supported() string { return strings.Join(specversion.All.SupportedVersions(), ", ") }
+// since refuses a verb to a configuration of a version of the specification that does not have it.
+func since(first, name, asked string) error {
+	if old, err := specversion.GreaterThan(first, asked); err != nil || old {
+		return cnierr.Key(cnierr.IncompatibleVersion, "cniVersion", asked, first+" or later for "+name)
+	}
+	return nil
+}
+
+func add(ctx context.Context, r netconf.Request) error {
+	cfg, err := netconf.Parse(r)
+	if err != nil {
+		return err
+	}
+	return attach.Add(ctx, cfg, func(r *current.Result) error { return result.Print(os.Stdout, r, cfg.CNIVersion) })
+}
+
+func check(ctx context.Context, r netconf.Request) error {
+	cfg, err := netconf.Parse(r)
+	if err == nil {
+		err = since("0.4.0", "CHECK", cfg.CNIVersion)
+	}
+	if err != nil {
+		return err
+	}
+	return attach.Check(ctx, cfg)
+}
+
+func del(ctx context.Context, r netconf.Request) error {
+	if _, err := netconf.Vet(r); err != nil {
+		return err
+	}
+	return attach.Del(ctx, netconf.ParseLenient(r))
+}
+
+func gc(ctx context.Context, r netconf.Request) error {
+	version, err := netconf.Vet(r)
+	if err == nil {
+		err = since("1.1.0", "GC", version)
+	}
+	if err != nil {
+		return err
+	}
+	return attach.GC(ctx, netconf.ParseLenient(r), os.Stderr)
+}
+
+func status(ctx context.Context, r netconf.Request) error {
+	cfg, err := netconf.Parse(r)
+	if err == nil {
+		err = since("1.1.0", "STATUS", cfg.CNIVersion)
+	}
+	if err != nil {
+		return err
+	}
+	return attach.Status(ctx, cfg)
+}
