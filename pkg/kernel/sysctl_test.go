@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
@@ -23,13 +25,18 @@ func write(p plan.Place, key, value string) func(m *machine) error {
 
 func TestSysctl(t *testing.T) {
 	t.Parallel()
+	another := pair // after which the first is not the one that was just made
+	another.Host, another.Peer = "vo", "eth1"
 	var scenarios []scenario
 	for _, p := range []plan.Place{plan.Host, plan.Container} {
-		const key = "net/ipv4/conf/lo/proxy_arp"
+		key := "net/ipv4/conf/" + link(p) + "/proxy_arp"
 		scenarios = append(scenarios, scenario{
-			name: p.String(), given: []plan.Object{pair, inside}, sticks: p == plan.Container,
+			name: p.String(), given: []plan.Object{pair, inside, another}, sticks: p == plan.Container,
 			object: plan.Sysctl{Place: p, Key: key, Value: "1"},
-			breaks: []change{{"another value", write(p, key, "0"), wants("value", "1", "0")}},
+			breaks: []change{
+				{"another value", write(p, key, "0"), wants("value", "1", "0")},
+				{"gone with its interface", by(plan.Host, "vh", netlink.LinkDel), missing},
+			},
 		})
 	}
 	runScenarios(t, scenarios)
@@ -57,9 +64,9 @@ func TestSysctlOfANewPair(t *testing.T) {
 						m.Errorf("%s: created %v, %v, want it set and nothing to undo", s.ID(), created, err)
 					}
 					m.asPlanned(s)
-					m.must(write(p, s.Key, "3")(m))
-					if got := m.findings(s); len(got) != 1 || got[0].Got != "3" {
-						m.Errorf("CHECK finds %s, want the value 3", got)
+					m.must(write(p, s.Key, "4")(m))
+					if got := m.findings(s); len(got) != 1 || got[0].Want != value {
+						m.Errorf("CHECK finds %s, want that it is not %s", got, value)
 					}
 				}
 				m.undo(pair)
