@@ -15,8 +15,13 @@ import (
 // build its directory first, which takes thirty times as long as a message.
 
 // devconf are IPv4 settings by their number in enum ipv4_devconf (include/uapi/linux/ip.h), which is what a message calls
-// them (inet_set_link_af in net/ipv4/devinet.c).
-var devconf = map[string]int{"proxy_arp": 3, "rp_filter": 8, "arp_notify": 22}
+// them (inet_set_link_af in net/ipv4/devinet.c). "forwarding" is not among them: its file does more.
+var devconf = map[string]int{
+	"proxy_arp": 3, "accept_redirects": 4, "secure_redirects": 5, "send_redirects": 6, "shared_media": 7,
+	"rp_filter": 8, "accept_source_route": 9, "log_martians": 11, "arp_filter": 13, "arp_announce": 18,
+	"arp_ignore": 19, "promote_secondaries": 20, "arp_accept": 21, "arp_notify": 22, "accept_local": 23,
+	"src_valid_mark": 24, "proxy_arp_pvlan": 25, "route_localnet": 26,
+}
 
 // ownSysctl reports whether a setting is of the end of a pair that this call made.
 func (s *side) ownSysctl(key string) bool {

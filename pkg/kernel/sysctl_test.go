@@ -46,9 +46,13 @@ func TestSysctl(t *testing.T) {
 // is nothing to take back.
 func TestSysctlOfANewPair(t *testing.T) {
 	t.Parallel()
-	settings := map[string]string{
-		"net/ipv4/conf/%s/proxy_arp": "1", "net/ipv4/conf/%s/rp_filter": "2", "net/ipv4/conf/%s/arp_notify": "1",
-		"net/ipv4/conf/%s/log_martians": "1", "net/ipv4/neigh/%s/proxy_delay": "0", "net/ipv6/conf/%s/accept_ra": "0",
+	settings := map[string]string{"net/ipv4/neigh/%s/proxy_delay": "0", "net/ipv6/conf/%s/accept_ra": "0"}
+	for _, name := range []string{
+		"accept_local", "accept_redirects", "accept_source_route", "arp_accept", "arp_announce", "arp_filter",
+		"arp_ignore", "arp_notify", "bootp_relay", "log_martians", "promote_secondaries", "proxy_arp", "proxy_arp_pvlan",
+		"route_localnet", "rp_filter", "secure_redirects", "send_redirects", "shared_media", "src_valid_mark",
+	} {
+		settings["net/ipv4/conf/%s/"+name] = "2" // which is nobody's default
 	}
 	for format, value := range settings {
 		t.Run(format, func(t *testing.T) {
