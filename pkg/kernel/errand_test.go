@@ -38,20 +38,16 @@ func TestApplyAll(t *testing.T) {
 func TestApplyAllFails(t *testing.T) {
 	t.Parallel()
 	on(t, func(m *machine) {
-		m.apply(pair, inside)
-		route := func(dst string) plan.Route {
-			return plan.Route{
-				Place: plan.Container, Link: "eth0", Dst: netip.MustParsePrefix(dst), Via: netip.MustParseAddr("192.0.2.9"),
-			}
+		taken := plan.Route{Link: "vh", Dst: netip.MustParsePrefix("198.18.0.0/15")} // by somebody else's
+		m.apply(pair, inside, taken)
+		beside := plan.Neighbour{Link: "vh", Addr: netip.MustParseAddr("192.0.2.8"), MAC: inside.MAC}
+		after := plan.Address{
+			Place: plan.Container, Link: "eth0", Prefix: netip.MustParsePrefix("192.0.2.1/32"), State: "ok",
 		}
-		beside := plan.Neighbour{
-			Place: plan.Container, Link: "eth0", Addr: netip.MustParseAddr("192.0.2.8"), MAC: inside.MAC,
-		}
-		after := plan.Address{Link: "vh", Prefix: netip.MustParsePrefix("192.0.2.1/32"), State: "ok"}
-		created, err := m.kernel.ApplyAll([]plan.Object{route("198.18.0.0/15"), beside, after})
+		created, err := m.kernel.ApplyAll([]plan.Object{taken, beside, after})
 		m.refused(err, cnierr.KernelRefused)
-		if !strings.Contains(err.Error(), "198.18.0.0/15") {
-			m.Errorf("%v: want it to name the route", err)
+		if !strings.Contains(err.Error(), taken.ID()) {
+			m.Errorf("%v: want it to name %s", err, taken.ID())
 		}
 		if len(created) != 1 || created[0].ID() != beside.ID() {
 			m.Errorf("created %v, want %s", created, beside.ID())
