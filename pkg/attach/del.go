@@ -22,7 +22,8 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 	defer m.close()
 	owner := plan.Owner(cfg)
 	failed := []error{
-		possible(m.withdraw(owner, plan.ClaimedPorts(cfg))), m.unrule(cfg), m.node.Detach(owner), possible(m.unmask(cfg)),
+		possible(m.withdraw(owner, plan.ClaimedPorts(cfg))), m.unrule(cfg),
+		m.node.Detach(owner, cfg.SyncDelete), possible(m.unmask(cfg)),
 	}
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
