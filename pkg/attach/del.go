@@ -6,6 +6,7 @@ import (
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/kernel"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 	"github.com/veth-cni/veth/pkg/result"
@@ -21,10 +22,10 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 	}
 	defer m.close()
 	owner := plan.Owner(cfg)
-	failed := []error{
-		possible(m.withdraw(owner, plan.ClaimedPorts(cfg))), m.unrule(cfg),
-		m.node.Detach(owner, cfg.SyncDelete), possible(m.unmask(cfg)),
-	}
+	failed := []error{possible(m.withdraw(owner, plan.ClaimedPorts(cfg))), m.unrule(cfg)}
+	failed = append(failed,
+		m.node.Detach(owner, kernel.Removal{Wait: cfg.SyncDelete, Hold: m.firewall.Descriptors()}),
+		possible(m.unmask(cfg)))
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
 	}

@@ -14,9 +14,8 @@ import (
 
 // Detach removes the host end of an attachment, found by the name that only this attachment can have. An interface of
 // that name that says it belongs to something else stays. One that says nothing is of an ADD that was killed before it
-// could write the alias. It returns when the interface is gone for everybody; with wait, when the kernel has no work left
-// with it either, which takes it tens of milliseconds more.
-func (n *Node) Detach(owner lease.Owner, wait bool) error {
+// could write the alias.
+func (n *Node) Detach(owner lease.Owner, how Removal) error {
 	name := owner.HostName()
 	l, err := n.host.linkByName(name)
 	if missing(err) {
@@ -28,10 +27,10 @@ func (n *Node) Detach(owner lease.Owner, wait bool) error {
 	if l.Type() != "veth" || !ours(l.Attrs(), owner) {
 		return nil
 	}
-	if wait {
+	if how.Wait {
 		err = n.host.deleteLink(name)
 	} else {
-		err = n.host.unlink(l.Attrs().Index)
+		err = n.host.unlink(l.Attrs().Index, how.Hold)
 	}
 	if err != nil && !missing(err) {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "remove interface %s", name)

@@ -70,7 +70,7 @@ func TestDetach(t *testing.T) {
 					want = empty
 				}
 				for range 2 { // DEL is repeatable
-					m.must(m.kernel.Detach(owner, false))
+					m.must(m.kernel.Detach(owner, kernel.Removal{}))
 					m.unchanged(want, "after Detach")
 				}
 			})
@@ -116,7 +116,7 @@ func TestAttachments(t *testing.T) {
 		for _, l := range []string{"plain", "said", "br7"} {
 			m.must(by(plan.Host, l, netlink.LinkDel)(m))
 		}
-		m.must(m.kernel.Detach(three, false))
+		m.must(m.kernel.Detach(three, kernel.Removal{}))
 		m.unchanged(before, "after everything is removed")
 	})
 }
@@ -197,7 +197,7 @@ func TestRetireGateway(t *testing.T) {
 		m.must(addAddress("lo", "198.18.77.1/32"), addAddress("lo", "169.254.7.7/32"))
 		before := m.snapshot()
 		m.apply(gateway, pairOf(owner), other)
-		m.must(m.kernel.Detach(owner, false))
+		m.must(m.kernel.Detach(owner, kernel.Removal{}))
 		with := m.snapshot()
 		m.must(m.kernel.Retire(owner.Network))
 		m.unchanged(with, "after Retire while another network has an attachment")

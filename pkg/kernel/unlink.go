@@ -25,10 +25,18 @@ type unlinking struct {
 	index int
 }
 
+// Removal says how an interface is removed.
+type Removal struct {
+	// Wait until the kernel has no work left with it: without, until it is gone for everybody.
+	Wait bool
+	// Hold are descriptors whose Close would wait for the kernel too: the child has them until it is done.
+	Hold []int
+}
+
 // unlink removes an interface, and returns when it is gone. What remains then is the kernel's own bookkeeping, which a
 // child of this process waits for. Kernels before 6.2 do not echo a deletion: there it returns when that is done, too; and so it
 // does where no child can be had.
-func (s *side) unlink(index int) error {
+func (s *side) unlink(index int, hold []int) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -38,7 +46,10 @@ func (s *side) unlink(index int) error {
 		return os.NewSyscallError("bind", err)
 	}
 	u := unlinking{fd: fd, index: index}
-	child, err := forkWrite(fd, u.request(unix.NLM_F_ECHO))
+	if conntrack := s.sockets[unix.NETLINK_NETFILTER]; conntrack != nil {
+		hold = append(hold, conntrack.Socket.GetFd())
+	}
+	child, err := forkWrite(fd, u.request(unix.NLM_F_ECHO), hold)
 	if err != nil {
 		return u.here()
 	}
