@@ -48,6 +48,7 @@ func ours(a *netlink.LinkAttrs, owner lease.Owner) bool {
 type Attached struct {
 	Name  string // the interface's
 	Alias string // whose it is; empty when its ADD was killed before it could say
+	index int
 }
 
 // String names the host end and whose it is.
@@ -62,7 +63,7 @@ func (n *Node) Attachments(network string) ([]Attached, error) {
 	var found []Attached
 	for _, l := range links {
 		if a := l.Attrs(); l.Type() == "veth" && belongs(a, network) {
-			found = append(found, Attached{Name: a.Name, Alias: a.Alias})
+			found = append(found, Attached{Name: a.Name, Alias: a.Alias, index: a.Index})
 		}
 	}
 	return found, nil
@@ -90,10 +91,10 @@ func hostEnd(a *netlink.LinkAttrs) bool {
 }
 
 // belongs reports whether an interface is a host end of a network: by its alias or, until its ADD has written that, by
-// its group, which the request that made it gave it.
+// its group, which the request that made it gave it. One that a GC has doomed is any network's to remove.
 func belongs(a *netlink.LinkAttrs, network string) bool {
 	if unlabelled(a) {
-		return a.Group&^plan.GroupChecked == plan.Group(network)
+		return a.Group&^plan.GroupChecked == plan.Group(network) || a.Group == plan.GroupDoomed
 	}
 	return lease.Owns(a.Alias, network) && hostEnd(a)
 }
