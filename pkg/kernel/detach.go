@@ -30,6 +30,7 @@ func (n *Node) Detach(owner lease.Owner, how Removal) error {
 	if how.Wait {
 		err = n.host.deleteLink(name)
 	} else {
+		delete(n.host.known, name)
 		err = n.host.unlink(l.Attrs().Index, how.Hold)
 	}
 	if err != nil && !missing(err) {
