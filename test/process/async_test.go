@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -59,6 +60,27 @@ func TestSyncDelete(t *testing.T) {
 			if n := h.delWatched(config, c, h.Start); n > 0 {
 				t.Errorf("%d children are left: want DEL to wait", n)
 			}
+		}
+	}, c)
+}
+
+// A runtime that is process 1 of its PID namespace would get the child, and may reap nothing but what it has started.
+func TestDelByProcess1(t *testing.T) {
+	t.Parallel()
+	// The shell is process 1 and the plugin 2; its threads and its child have the next numbers.
+	const script = `"$0" || exit; for p in $(seq 3 60); do if kill -0 $p 2>/dev/null; then echo "$p is left"; exit 9; fi; done`
+	h := newHost(t)
+	c := h.Container()
+	h.add(routed, h.Container("other"))
+	h.leaves(func() {
+		for range 5 {
+			h.add(routed, c)
+			cmd := h.command("DEL", routed, c)
+			shell := exec.Command("sh", "-c", script, cmd.Path)
+			shell.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"))
+			shell.Stdin, shell.Stdout, shell.Stderr = cmd.Stdin, cmd.Stdout, cmd.Stderr
+			shell.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+			h.finish(shell, h.Start(shell)).succeeds()
 		}
 	}, c)
 }
