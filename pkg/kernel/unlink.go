@@ -48,8 +48,8 @@ func (s *side) unlink(index int, hold []int) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if conntrack := s.sockets[unix.NETLINK_NETFILTER]; conntrack != nil {
-		hold = append(hold, conntrack.Socket.GetFd())
+	if s.netfilter != nil {
+		hold = append(hold, s.netfilter.Socket.GetFd())
 	}
 	u := unlinking{fd: fd, index: index}
 	child, err := forkWrite(fd, linkMessage(unix.RTM_DELLINK, unix.NLM_F_ECHO, byChild, index), hold)
