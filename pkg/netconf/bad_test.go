@@ -84,6 +84,7 @@ func TestBadType(t *testing.T) {
 			`mtu: 99999999999999999999 is not valid: want an integer`,
 		},
 		{"boolean", Request{}, veth(`"ipMasq": "true"`), 6, `ipMasq: "true" is not valid: want true or false`},
+		{"how to delete", Request{}, veth(`"syncDelete": "yes"`), 6, `syncDelete: "yes" is not valid: want true or false`},
 		{"pointer", Request{}, veth(`"isDefaultGateway": 1`), 6, `isDefaultGateway: 1 is not valid: want true or false`},
 		{"list", Request{}, veth(`"vlanTrunk": {"id": 1}`), 6, `vlanTrunk: {"id":1} is not valid: want a list`},
 		{"element", Request{}, veth(`"vlanTrunk": [{"id": 1}, 2]`), 6, `vlanTrunk[1]: 2 is not valid: want an object`},

@@ -67,6 +67,7 @@ func ParseLenient(r Request) *Config {
 		p.config.Bridge.Name = ""
 	}
 	p.hostPortsLenient()
+	p.config.SyncDelete = p.raw.SyncDelete
 	_ = p.ingress()
 	_ = p.table()
 	_ = p.previous()
@@ -215,6 +216,7 @@ func (p *parser) bridgeless() error {
 func (p *parser) link() error {
 	raw, c := p.raw, p.config
 	c.DisableContainerInterface = raw.DisableContainerInterface
+	c.SyncDelete = raw.SyncDelete
 	c.EnableDAD = raw.EnableDAD
 	c.DNS = raw.DNS
 	if c.Mode == Routed {
