@@ -224,11 +224,12 @@ func (n *Node) restoreBridge(b plan.Bridge, was netlink.Link) error {
 	return errors.Join(failed...)
 }
 
-// Joined reports whether a bridge, or the bridge below a VLAN interface, has any ports. It walks all interfaces.
+// Joined reports whether a bridge, or the bridge below a VLAN interface, has any ports. An interface that is gone, as the
+// host end of a failed ADD is, has none. It walks all interfaces.
 func (n *Node) Joined(name string) (bool, error) {
 	l, err := n.host.linkByName(name)
 	if err != nil {
-		return false, err
+		return false, present(err)
 	}
 	bridge := l.Attrs().Index
 	if l.Type() == "vlan" {
