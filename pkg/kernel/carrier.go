@@ -77,7 +77,7 @@ func (s *side) awaitLocal(a plan.Address) error {
 
 // await asks until the answer is yes. Nearly always the first one is.
 func await(ready func() (bool, error)) error {
-	const patience, pause = 2 * time.Second, 200 * time.Microsecond
+	const patience, pause = 10 * time.Second, 200 * time.Microsecond
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		if yes, err := ready(); yes || err != nil {
 			return err
