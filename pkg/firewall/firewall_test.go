@@ -432,7 +432,7 @@ func TestExplain(t *testing.T) {
 			cnierr.FeatureMissing, "CONFIG_NETFILTER_NETLINK",
 		},
 		{"no nf_tables", getGeneration(), unix.EINVAL, cnierr.FeatureMissing, "CONFIG_NF_TABLES)"},
-		{"no inet tables", addTable(), unix.EAFNOSUPPORT, cnierr.FeatureMissing, "CONFIG_NF_TABLES_INET"},
+		{"no inet tables", addTable(part{}), unix.EAFNOSUPPORT, cnierr.FeatureMissing, "CONFIG_NF_TABLES_INET"},
 		{"no nat chains", addChain(nat), unix.ENOENT, cnierr.FeatureMissing, "CONFIG_NFT_NAT"},
 		{"no masquerade", addRule(nat, masq), unix.ENOENT, cnierr.FeatureMissing, "CONFIG_NFT_MASQ"},
 		{"a bad rule", addRule(nat, masq), unix.EINVAL, cnierr.KernelRefused, "add the rule for IPv4 to chain postrouting"},
@@ -440,9 +440,9 @@ func TestExplain(t *testing.T) {
 			"no such set", addElements("masquerade4", spans("10.88.0.0/16")), unix.ENOENT,
 			cnierr.KernelRefused, "add [10.88.0.0/16] to set masquerade4",
 		},
-		{"no memory", addTable(), unix.ENOMEM, cnierr.KernelRefused, "add the table"},
+		{"no memory", addTable(part{}), unix.ENOMEM, cnierr.KernelRefused, "add the table"},
 		{
-			"with the kernel's own words", addTable(), &netlink.OpError{Err: unix.EINVAL, Message: "not like this"},
+			"with the kernel's own words", addTable(part{}), &netlink.OpError{Err: unix.EINVAL, Message: "not like this"},
 			cnierr.KernelRefused, "invalid argument (not like this)",
 		},
 	} {

@@ -88,7 +88,7 @@ func hostEnd(a *netlink.LinkAttrs) bool {
 // its group, which the request that made it gave it.
 func belongs(a *netlink.LinkAttrs, network string) bool {
 	if unlabelled(a) {
-		return a.Group&^plan.GroupChecked == plan.Group(network)
+		return a.Group&^plan.GroupTraits == plan.Group(network)
 	}
 	return lease.Owns(a.Alias, network) && hostEnd(a)
 }

@@ -226,6 +226,14 @@ var differences = []struct {
 		"host nftables ingress policy of br0: policy: want same-network, found isolated",
 	},
 	{
+		but(ingress(), func(o *plan.Ingress) { o.Pods = true }), ingress(),
+		"host nftables ingress policy of br0: pods with policies: want yes, found no",
+	},
+	{
+		plan.PortIngress{State: "ok"}, plan.PortIngress{State: "missing"},
+		"host nftables ingress policies of bridge ports: state: want ok, found missing",
+	},
+	{
 		ingress(), but(ingress(), func(o *plan.Ingress) { o.State = "missing" }),
 		"host nftables ingress policy of br0: state: want ok, found missing",
 	},
