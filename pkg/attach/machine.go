@@ -105,6 +105,12 @@ func (m *machine) undo(network string) error {
 			failed = append(failed, m.node.Undo(made[i]))
 		case plan.HostPorts:
 			failed = append(failed, m.withdraw(o.Owner, o.Ports))
+		case plan.Masquerade:
+			if o.Holder != "" {
+				failed = append(failed, m.firewall.Undo(o))
+			} else {
+				shared = append(shared, o)
+			}
 		default:
 			if outlives(made[i]) {
 				shared = append(shared, made[i])
