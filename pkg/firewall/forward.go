@@ -27,6 +27,7 @@ type foreignChain struct {
 	table, name string
 	policy      uint32
 	rules       []foreignRule
+	legacy      string // the program whose chain it is, where that is not of nftables
 }
 
 type foreignRule struct {
@@ -36,6 +37,9 @@ type foreignRule struct {
 }
 
 func (c foreignChain) String() string {
+	if c.legacy != "" {
+		return c.legacy + " chain " + c.table + " " + c.name
+	}
 	families := map[byte]string{
 		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge",
 	}
@@ -375,6 +379,11 @@ func (f *Firewall) Dropping(a plan.ForwardAccept) ([]string, error) {
 func (f *Firewall) closed(a plan.ForwardAccept) (closed []foreignChain, err error) {
 	err = retry(func() error {
 		chains, err := f.conn.forwarding()
+		if err != nil {
+			return err
+		}
+		legacy, err := legacyChains()
+		chains = append(chains, legacy...)
 		closed = slices.DeleteFunc(chains, func(c foreignChain) bool { return !c.closedTo(a) })
 		return err
 	})
@@ -441,6 +450,9 @@ func (f *Firewall) openChain(c foreignChain, a plan.ForwardAccept, send sender) 
 // unopenable says why a rule in the chain would not do.
 func (c foreignChain) unopenable() string {
 	switch {
+	case c.legacy != "":
+		return "it is not of nftables; let the network pass there by hand, as in " + c.legacy +
+			" -A FORWARD -i BRIDGE -j ACCEPT and the same with -o, and say forwardAccept false"
 	case c.family == unix.NFPROTO_BRIDGE:
 		return "rules of that family do not know the bridge; let its ports pass there"
 	case c.table == "firewalld":
