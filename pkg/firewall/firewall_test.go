@@ -400,9 +400,9 @@ func TestSameExpressions(t *testing.T) {
 	listed := func() []expression {
 		m := addRule(masquerading.chains[0], rule{family: ipv4, exprs: want})
 		must(t, m.err)
-		_, list, err := decodeRule(m.Message)
+		r, err := decodeRule(m.Message)
 		must(t, err)
-		return list
+		return r.exprs
 	}
 	for _, c := range []struct {
 		name   string

@@ -51,7 +51,8 @@ func TestLegacyForward(t *testing.T) {
 		},
 		{"accepted before", []string{"iptables-legacy -P FORWARD DROP", "iptables-legacy -A FORWARD -j ACCEPT"}, nil},
 		{
-			"Docker", []string{
+			"Docker",
+			[]string{
 				"iptables-legacy -N DOCKER-USER", "iptables-legacy -P FORWARD DROP", "iptables-legacy -A FORWARD -j DOCKER-USER",
 				"iptables-legacy -A FORWARD -o docker0 -j ACCEPT",
 			},

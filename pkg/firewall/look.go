@@ -79,12 +79,12 @@ func (c *conn) rulesOf(chain string, s *state) error {
 		return err
 	}
 	for _, m := range list {
-		name, exprs, err := decodeRule(m)
+		r, err := decodeRule(m)
 		if err != nil {
 			return explain(request, err)
 		}
-		if have := s.chains[name]; have != nil {
-			have.rules = append(have.rules, exprs)
+		if have := s.chains[r.chain]; have != nil {
+			have.rules = append(have.rules, r.exprs)
 		}
 	}
 	return nil

@@ -230,7 +230,8 @@ var differences = []struct {
 		"host nftables ingress policy of br0: pods with policies: want yes, found no",
 	},
 	{
-		plan.PortIngress{State: "ok"}, plan.PortIngress{State: "missing"},
+		plan.PortIngress{State: "ok"},
+		plan.PortIngress{State: "missing"},
 		"host nftables ingress policies of bridge ports: state: want ok, found missing",
 	},
 	{
@@ -290,7 +291,8 @@ func TestDiffWithoutPair(t *testing.T) {
 		{"all there", p.Objects(), ""},
 		{"the pair alone", []plan.Object{bridge(), address(), ingress(), sourceCheck(), masquerade(), sysctl()}, gone},
 		{
-			"more", []plan.Object{bridge(), address(), sourceCheck(), masquerade()},
+			"more",
+			[]plan.Object{bridge(), address(), sourceCheck(), masquerade()},
 			gone + "; host nftables ingress policy of br0: missing; host sysctl net/ipv4/ip_forward: missing",
 		},
 	} {
