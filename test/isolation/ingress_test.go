@@ -26,7 +26,7 @@ func TestIngressPolicy(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %s netfilter on bridges %v", mode, policy, called), func(t *testing.T) {
 					t.Parallel()
 					m := newMachine(t)
-					m.bridgeCallsNetfilter(called)
+					m.BridgeCallsNetfilter(called)
 					m.must(m.Do(func() error { // a bridge that somebody else has made
 						return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "foreign0"}})
 					}))
@@ -104,7 +104,7 @@ func TestHostPortOfIsolated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.bridgeCallsNetfilter(false)
+			m.BridgeCallsNetfilter(false)
 			conf := network("podnet", 0, mode, object{"ingressPolicy": "isolated", "runtimeConfig": object{
 				"portMappings": []object{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
 			}})

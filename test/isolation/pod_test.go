@@ -48,7 +48,7 @@ func TestPolicyOfPod(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, network %s, pod %s", mode.name, theirs, asked), func(t *testing.T) {
 					t.Parallel()
 					m := newMachine(t)
-					m.bridgeCallsNetfilter(mode.called)
+					m.BridgeCallsNetfilter(mode.called)
 					m.must(m.Do(func() error { // a bridge that somebody else has made
 						return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "foreign0"}})
 					}))
@@ -137,7 +137,7 @@ func TestHostPortOfIsolatedPod(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.bridgeCallsNetfilter(false)
+			m.BridgeCallsNetfilter(false)
 			conf := network("podnet", 0, mode, asks("isolated"))
 			conf["runtimeConfig"].(object)["portMappings"] = []object{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}}
 			server := m.pod(conf)
