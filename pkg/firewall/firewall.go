@@ -25,7 +25,7 @@ func (f *Firewall) Close() { f.conn.close() }
 // Probe reports whether the kernel can do what Apply asks of it, by rehearsing whatever of the table is missing: the
 // kernel reads all the messages and throws them away (from Linux 5.12 it validates them too, as for nft --check).
 // It fails with FeatureMissing, naming the kernel option, or with KernelRefused.
-func (f *Firewall) Probe() error { return f.probe(masquerading) }
+func (f *Firewall) Probe() error { return f.probe(masquerading()) }
 
 func (f *Firewall) probe(p part) error {
 	return f.transact(query{part: p}, f.conn.rehearse, func(s *state) ([]message, error) {

@@ -791,13 +791,13 @@ func TestBadVersion(t *testing.T) {
 		},
 	})
 	for _, tt := range unknown { // the same, without what Parse alone looks at
-		err := Vet(Request{Config: []byte(tt.config)})
+		_, err := Vet(Request{Config: []byte(tt.config)})
 		if coded := cnierr.Of(err, 0); err == nil || coded.Code != tt.code || coded.Msg != tt.msg {
 			t.Errorf("%s: Vet gave %v, want %s", tt.name, err, tt.msg)
 		}
 	}
 	for _, v := range []string{`"0.1.0"`, `"1.1.0"`, `""`, `null`} {
-		if err := Vet(Request{Config: []byte(`{"cniVersion": ` + v + `, "name": "net"}`)}); err != nil {
+		if _, err := Vet(Request{Config: []byte(`{"cniVersion": ` + v + `, "name": "net"}`)}); err != nil {
 			t.Errorf("Vet refuses cniVersion %s: %v", v, err)
 		}
 	}
