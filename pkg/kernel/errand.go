@@ -74,9 +74,13 @@ func insideSysctl(o plan.Object) bool {
 	return ok && s.Place == plan.Container
 }
 
+// together is how many errands go to the kernel with one system call, at most. It queues all answers before that returns, and
+// the socket's queues are finite: a hundred routes and more are a matter of configuration.
+const together = 32
+
 // errands are those at the beginning of objects that go to one namespace.
 func (n *Node) errands(objects []plan.Object) (list []errand, err error) {
-	for _, o := range objects {
+	for _, o := range objects[:min(len(objects), together)] {
 		e, err := n.errand(o)
 		if err != nil {
 			return nil, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())

@@ -57,3 +57,22 @@ func TestApplyAllFails(t *testing.T) {
 		}
 	})
 }
+
+// TestApplyAllOfMany: the socket has room for the answers to some hundred requests, and not for more.
+func TestApplyAllOfMany(t *testing.T) {
+	t.Parallel()
+	on(t, func(m *machine) {
+		m.apply(pair, inside)
+		var all []plan.Object
+		for i := range 3000 {
+			to := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+			all = append(all, plan.Route{Place: plan.Container, Link: "eth0", Dst: netip.PrefixFrom(to, 32)})
+		}
+		created, err := m.kernel.ApplyAll(all)
+		m.must(err)
+		if len(created) != len(all) {
+			m.Errorf("created %d routes, want %d", len(created), len(all))
+		}
+		m.asPlanned(all[0], all[len(all)-1])
+	})
+}
