@@ -15,6 +15,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/types/create"
+
+	"github.com/veth-cni/veth/pkg/netconf"
 )
 
 // The CNI library's own package for this links a tracing library, and with it an HTTP client and TLS, whose start costs
@@ -31,7 +33,10 @@ func find(plugin string) (string, error) {
 		return "", err
 	}
 	for _, dir := range filepath.SplitList(dirs) {
-		path := filepath.Join(dir, plugin)
+		path, err := filepath.Abs(filepath.Join(dir, plugin)) // os/exec looks for a mere name in PATH
+		if err != nil {
+			return "", err
+		}
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 			return path, nil
 		}
@@ -98,7 +103,7 @@ func failure(err error, out, complaint []byte) error {
 		return fmt.Errorf("it failed without a word: %w", err)
 	case len(out) == 0:
 		return fmt.Errorf("it failed: %w: %s", err, bytes.TrimSpace(complaint))
-	case json.Unmarshal(out, &e) != nil:
+	case json.Unmarshal(out, &e) != nil || e.Code == 0 || e.Msg == "":
 		return fmt.Errorf("it failed, and what it printed is no CNI error: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return &e
@@ -106,23 +111,23 @@ func failure(err error, out, complaint []byte) error {
 
 // decode reads a result of any version. One that names none has the configuration's.
 func decode(out []byte, configured string) (types.Result, error) {
-	var members map[string]json.RawMessage
+	var members map[string]any
 	if err := json.Unmarshal(out, &members); err != nil {
 		return nil, fmt.Errorf("its answer is no CNI result: %w", err)
 	}
-	var version string
-	if json.Unmarshal(members["cniVersion"], &version) == nil && version != "" {
+	switch {
+	case members == nil:
+		return nil, errors.New("its answer is null: want a CNI result")
+	case netconf.HoldsNull(members):
+		return nil, errors.New("a list in its answer holds null: want a CNI result")
+	}
+	version, named := members["cniVersion"].(string)
+	if named && version != "" {
 		return create.Create(version, out)
 	}
-	if members == nil {
-		return nil, errors.New("its answer is null: want a CNI result")
-	}
-	named, err := json.Marshal(configured)
+	members["cniVersion"] = configured
+	out, err := json.Marshal(members)
 	if err != nil {
-		return nil, err
-	}
-	members["cniVersion"] = named
-	if out, err = json.Marshal(members); err != nil {
 		return nil, err
 	}
 	return create.Create(configured, out)

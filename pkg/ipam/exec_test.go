@@ -18,11 +18,28 @@ func TestDelegateAddUnversioned(t *testing.T) {
 }
 
 func TestFailure(t *testing.T) {
-	d := delegate(t, map[string]answer{"ADD": {Stdout: "not JSON", Exit: 4}})
-	_, err := d.Add(t.Context())
-	want := `it failed, and what it printed is no CNI error: exit status 4: not JSON`
-	if err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("got %v, want %s", err, want)
+	for _, out := range []string{"not JSON", "{}", "null", `{"code": 7}`, `{"msg": "words"}`} {
+		d := delegate(t, map[string]answer{"ADD": {Stdout: out, Exit: 4}})
+		_, err := d.Add(t.Context())
+		want := `it failed, and what it printed is no CNI error: exit status 4: ` + out
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// The library follows some of the nil pointers that it makes of null.
+func TestDelegateAddOfNulls(t *testing.T) {
+	for _, out := range []string{
+		`{"cniVersion": "0.4.0", "ips": [null]}`,
+		`{"cniVersion": "0.3.1", "interfaces": [null], "ips": [{"version": "4", "address": "10.88.0.5/24"}]}`,
+		`{"cniVersion": "1.1.0", "ips": [{"address": "10.88.0.5/24"}], "routes": [null]}`,
+		`{"ips": [null]}`,
+	} {
+		d := delegate(t, map[string]answer{"ADD": {Stdout: out}})
+		if got, err := d.Add(t.Context()); err == nil || !strings.Contains(err.Error(), "holds null") {
+			t.Errorf("%s: got %+v, %v", out, got, err)
+		}
 	}
 }
 
@@ -82,5 +99,16 @@ func TestRunWaitsForABusyBinary(t *testing.T) {
 	defer timer.Stop()
 	if out, err := run(t.Context(), "words", "CHECK", nil); err != nil || string(out) != "CHECK" {
 		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// A relative directory is one of where the plugin runs, and not of PATH.
+func TestRunByRelativePath(t *testing.T) {
+	t.Chdir(filepath.Dir(script(t, "CNI_COMMAND")))
+	for _, dirs := range []string{".", ":/nonexistent"} {
+		t.Setenv("CNI_PATH", dirs)
+		if out, err := run(t.Context(), "words", "CHECK", nil); err != nil || string(out) != "CHECK" {
+			t.Errorf("%s: got %q, %v", dirs, out, err)
+		}
 	}
 }

@@ -26,7 +26,7 @@ func (p *parser) previous() error {
 }
 
 func convertResult(version string, raw map[string]any) (*current.Result, error) {
-	if holdsNull(raw) {
+	if HoldsNull(raw) {
 		return nil, errors.New("a list in it holds null")
 	}
 	conf := types.PluginConf{CNIVersion: version, RawPrevResult: raw}
@@ -53,18 +53,18 @@ func convertResult(version string, raw map[string]any) (*current.Result, error) 
 	return result, nil
 }
 
-// holdsNull reports whether any list in decoded JSON has a null element: the library makes nil pointers of them, and
-// follows some itself.
-func holdsNull(v any) bool {
+// HoldsNull reports whether any list in a decoded result has a null element: the CNI library makes nil pointers of them,
+// and follows some itself.
+func HoldsNull(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, member := range v {
-			if holdsNull(member) {
+			if HoldsNull(member) {
 				return true
 			}
 		}
 	case []any:
-		return slices.ContainsFunc(v, func(e any) bool { return e == nil || holdsNull(e) })
+		return slices.ContainsFunc(v, func(e any) bool { return e == nil || HoldsNull(e) })
 	}
 	return false
 }
