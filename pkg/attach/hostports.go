@@ -2,7 +2,8 @@ package attach
 
 import (
 	"fmt"
-	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/lease"
@@ -79,9 +80,10 @@ func (m *machine) collectPorts(network string) error {
 	return nil
 }
 
-// warn tells the runtime's log what an operator should know, and what is no reason to fail.
+// warn tells the runtime's log what an operator should know, and what is no reason to fail. Nor is a log that is gone, of
+// which a write by os.Stderr would make one (os/signal, "SIGPIPE").
 func warn(err error) {
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "veth: warning:", err)
+		_, _ = unix.Write(unix.Stderr, fmt.Appendln(nil, "veth: warning:", err))
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/types/create"
+	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/netconf"
 )
@@ -69,7 +70,8 @@ func run(ctx context.Context, plugin, verb string, config []byte) ([]byte, error
 		c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(config), &out, &complaint
 		err = c.Run()
 		if err == nil {
-			_, _ = complaint.WriteTo(os.Stderr) // words for people, which no runtime waits for
+			// Words for people, which no runtime waits for: by os.Stderr, a log that is gone would kill this process.
+			_, _ = unix.Write(unix.Stderr, complaint.Bytes())
 			return out.Bytes(), nil
 		}
 		if !errors.Is(err, syscall.ETXTBSY) {

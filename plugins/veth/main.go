@@ -67,7 +67,7 @@ func tellVersions(asked string) error {
 	if asked == "" {
 		asked = specversion.Current()
 	}
-	return json.NewEncoder(os.Stdout).Encode(struct {
+	return json.NewEncoder(stdout).Encode(struct {
 		CNIVersion string   `json:"cniVersion"`
 		Supported  []string `json:"supportedVersions"`
 	}{asked, specversion.All.SupportedVersions()})
@@ -89,7 +89,7 @@ func fail(asked string, err error) int {
 	if asked == "" {
 		asked = specversion.Current()
 	}
-	out := json.NewEncoder(os.Stdout)
+	out := json.NewEncoder(stdout)
 	out.SetIndent("", "    ")
 	out.SetEscapeHTML(false)
 	_ = out.Encode(struct { // there is no other place to complain

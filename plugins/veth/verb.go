@@ -66,7 +66,7 @@ func add(ctx context.Context, r netconf.Request) error {
 	if err != nil {
 		return err
 	}
-	return attach.Add(ctx, cfg, func(r *current.Result) error { return result.Print(os.Stdout, r, cfg.CNIVersion) })
+	return attach.Add(ctx, cfg, func(r *current.Result) error { return result.Print(stdout, r, cfg.CNIVersion) })
 }
 
 func check(ctx context.Context, r netconf.Request) error {
@@ -95,7 +95,7 @@ func gc(ctx context.Context, r netconf.Request) error {
 	if err != nil {
 		return err
 	}
-	return attach.GC(ctx, netconf.ParseLenient(r), os.Stderr)
+	return attach.GC(ctx, netconf.ParseLenient(r), stderr)
 }
 
 func status(ctx context.Context, r netconf.Request) error {

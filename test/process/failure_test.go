@@ -275,3 +275,31 @@ func butForwarding(diff string) string {
 	}
 	return rest.String()
 }
+
+// A runtime that is gone when the result is there has not got it: the ADD fails, and undoes what it has done.
+func TestAddToNobody(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			c := h.Container()
+			h.add(mode.config, h.Container("other"))
+			h.leaves(func() {
+				r, w, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Close()
+				cmd := h.command("ADD", mode.config, c)
+				cmd.Stdout = w
+				if err := errors.Join(h.Start(cmd), w.Close()); err != nil {
+					t.Fatal(err)
+				}
+				if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 {
+					t.Errorf("ADD: %v, want exit status 1", err)
+				}
+			}, c)
+		})
+	}
+}
