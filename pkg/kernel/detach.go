@@ -27,10 +27,10 @@ func (n *Node) Detach(owner lease.Owner, how Removal) error {
 	if l.Type() != "veth" || !ours(l.Attrs(), owner) {
 		return nil
 	}
+	delete(n.host.known, name)
 	if how.Wait {
-		err = n.host.deleteLink(name)
+		err = n.host.deleteIndex(l.Attrs().Index)
 	} else {
-		delete(n.host.known, name)
 		err = n.host.unlink(l.Attrs().Index, how.Hold)
 	}
 	if err != nil && !missing(err) {
@@ -103,9 +103,9 @@ func belongs(a *netlink.LinkAttrs, network string) bool {
 // unlabelled reports whether an interface has a name of the plugin's making and no alias, as after an ADD that was killed.
 func unlabelled(a *netlink.LinkAttrs) bool { return a.Alias == "" && lease.IsHostName(a.Name) }
 
-// Remove deletes a host end.
+// Remove deletes a host end. One that has got its name since it was listed is another.
 func (n *Node) Remove(a Attached) error {
-	if err := n.host.deleteLink(a.Name); err != nil && !missing(err) {
+	if err := n.host.deleteIndex(a.index); err != nil && !missing(err) {
 		return err
 	}
 	return nil
@@ -139,7 +139,7 @@ func (n *Node) retireBridge(bridge netlink.Link, links []netlink.Link) error {
 		}
 	}
 	name := bridge.Attrs().Name
-	if err := n.host.deleteLink(name); err != nil && !missing(err) {
+	if err := n.host.deleteIndex(bridge.Attrs().Index); err != nil && !missing(err) {
 		return fmt.Errorf("remove bridge %s: %w", name, err)
 	}
 	return nil

@@ -167,12 +167,23 @@ func (n *Node) observePair(p plan.Pair) (plan.Object, error) {
 // undoPair removes the pair, and with it everything that lives on either end.
 func (n *Node) undoPair(p plan.Pair) error { return n.host.deleteLink(p.Host) }
 
-// deleteLink removes an interface by its name in one request.
+// deleteLink removes an interface in one request: the one met under that name, and not whatever has got it meanwhile.
 func (s *side) deleteLink(name string) error {
-	delete(s.known, name)
+	if met, ok := s.known[name]; ok {
+		delete(s.known, name)
+		return s.deleteIndex(met.Index)
+	}
 	req := s.request(unix.RTM_DELLINK, 0)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	return s.send(req)
+}
+
+func (s *side) deleteIndex(index int) error {
+	req := s.request(unix.RTM_DELLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
 	return s.send(req)
 }
 

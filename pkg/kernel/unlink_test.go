@@ -218,6 +218,33 @@ func TestRemoveAll(t *testing.T) {
 	}
 }
 
+// A name says nothing about an attachment that was made after the list, however RemoveAll and Undo remove what was meant.
+func TestRemoveOnlyWhatWasMeant(t *testing.T) {
+	t.Parallel()
+	for _, group := range []int{0, int(plan.GroupDoomed)} { // of lo, which cannot be deleted
+		on(t, func(m *machine) {
+			m.must(by(plan.Host, "lo", func(l netlink.Link) error { return netlink.LinkSetGroup(l, group) })(m))
+			stale := lease.Owner{Network: "stalenet", ContainerID: "c", IfName: "stale"}
+			m.apply(pairOf(owner), pairOf(stale))
+			list := append(m.attachments(owner.Network), m.attachments(stale.Network)...)
+			attached(t, m.container, func(k *kernel.Node) { // another call
+				m.must(k.Detach(owner, kernel.Removal{Wait: true}))
+				_, err := k.Apply(pairOf(owner))
+				m.must(err)
+			})
+			left, err := m.kernel.RemoveAll(list)
+			if err != nil || len(left) > 0 {
+				m.Errorf("RemoveAll leaves %v: %v", left, err)
+			}
+			m.must(m.kernel.Undo(pairOf(owner)))
+			m.asPlanned(pairOf(owner))
+			if got := m.attachments(stale.Network); len(got) != 0 {
+				m.Errorf("%v is left", got)
+			}
+		})
+	}
+}
+
 // Without the right to, nothing is removed, and all that stays is named.
 func TestRemoveAllRefused(t *testing.T) {
 	t.Parallel()
