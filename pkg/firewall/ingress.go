@@ -24,8 +24,9 @@ const (
 )
 
 // Bits of the packet mark that tell the ports of a bridge, from the forward hook to the bridge's output, where the first
-// packet of a connection comes from: another container, of another network or of the same. Nothing leaves the host with
-// them, because the mark does not pass into another network namespace (skb_scrub_packet in net/core/skbuff.c).
+// packet of a connection comes from: another container, of another network or of the same. What the host sends itself has
+// neither, whatever its mark was. Nothing leaves the host with them, because the mark does not pass into another network
+// namespace (skb_scrub_packet in net/core/skbuff.c).
 const (
 	fromOthers = 1 << 12
 	fromSame   = 1 << 6
@@ -59,6 +60,9 @@ func ingress() part {
 				{what: "links", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, closedLinks), toPolicy)},
 				{what: "groups", exprs: append(append(groupBits(expr.MetaKeyOIFGROUP, 0, network),
 					&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: closedGroups}), toPolicy)},
+			}},
+			{name: "ingress_output", kind: "filter", hook: unix.NF_INET_LOCAL_OUT, priority: 0, rules: []rule{
+				{what: "the host's own", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks), changeMark(fromOthers|fromSame, 0)...)},
 			}},
 		},
 	}

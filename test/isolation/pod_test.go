@@ -99,7 +99,10 @@ func TestIsolatedPodByWayOfTheGateway(t *testing.T) {
 	m.nft("add", "table", "inet", "mine")
 	m.nft("add", "chain", "inet", "mine", "marks", "{ type filter hook prerouting priority -150; policy accept; }")
 	m.nft("add", "rule", "inet", "mine", "marks", "meta", "mark", "set", "0x1040")
+	m.nft("add", "chain", "inet", "mine", "own", "{ type route hook output priority -150; policy accept; }")
+	m.nft("add", "rule", "inet", "mine", "own", "meta", "mark", "set", "0xca6c") // WireGuard's
 	expect(t, "the world, with a mark of somebody else", &pod{Namespace: m.world, machine: m}, one, true)
+	expect(t, "the host, with a mark of somebody else", &pod{Namespace: m.Namespace, machine: m}, one, true)
 	m.nft("delete", "table", "inet", "mine")
 
 	m.must(m.Do(deleteTable))
