@@ -17,11 +17,14 @@ func (b *builder) routed() {
 		b.guardSysctl("net/ipv4/conf/"+hostEnd+"/proxy_arp", "1") // for guests that ask for a neighbour all the same
 		b.guardSysctl("net/ipv4/neigh/"+hostEnd+"/proxy_delay", "0")
 	}
-	if b.has(false) {
+	switch {
+	case b.has(false):
 		b.guardSysctl("net/ipv6/conf/"+hostEnd+"/disable_ipv6", "0")
 		add(&b.plan.Guards, refuseRA(hostEnd))
-	} else {
+	case b.has(true):
 		add(&b.plan.Guards, withoutIPv6(hostEnd))
+	default: // whoever gives both ends addresses may have IPv6 in mind
+		add(&b.plan.Guards, refuseRA(hostEnd))
 	}
 	gateway := b.routedGateways()
 	for _, a := range b.addrs.List {
