@@ -35,7 +35,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	if empty || cfg.IPAM.Delegated() {
 		failed = append(failed, possible(m.retireMasquerade(cfg.Network, empty)))
 	}
-	failed = append(failed, m.retireIsolation(cfg, kept == 0))
+	failed = append(failed, m.retireIsolation(cfg, empty))
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).GC(ctx))
 	}

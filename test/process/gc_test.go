@@ -291,3 +291,22 @@ func TestStatusIsTruthfulAboutWhatItCannotTry(t *testing.T) {
 		h.finish(cmd, err).refused(50, tt.word)
 	}
 }
+
+// A GC that cannot see who is attached takes nothing from anybody.
+func TestGCWithoutAView(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			config := with(mode.config, `{"ingressPolicy": "isolated"}`)
+			h.add(config, h.Container())
+			h.leaves(func() {
+				cmd := h.command("GC", with(config, `{"cni.dev/valid-attachments": []}`), nil)
+				// The library for rtnetlink, which lists, is alone in asking a socket for its address.
+				blind := onCall(unix.SYS_GETSOCKNAME, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOBUFS))
+				h.finish(cmd, confined(blind, func() error { return h.Start(cmd) })).refused(100, "list the interfaces")
+			})
+		})
+	}
+}
