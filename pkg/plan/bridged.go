@@ -10,12 +10,12 @@ import (
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
 func (b *builder) bridged() {
 	br, hostEnd := b.cfg.Bridge, b.plan.Pair.Host
-	add(&b.plan.Guards, Port{
+	b.add(&b.plan.Guards, Port{
 		Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Locked: br.MACLocked,
 		Isolated: br.Isolated || b.cfg.ContainerIngress() == netconf.IngressIsolated,
 	})
 	if br.VLANAware() {
-		add(&b.plan.Guards, b.portVLANs())
+		b.add(&b.plan.Guards, b.portVLANs())
 	}
 	if br.MACLocked {
 		b.lockedPort()
@@ -36,10 +36,10 @@ func (b *builder) bridged() {
 // br_fdb_add). Of those, that of the native VLAN is the container's life line, and named so that CHECK looks at it.
 func (b *builder) lockedPort() {
 	entry := Forwarding{Link: b.plan.Pair.Host, MAC: b.containerMAC()}
-	add(&b.plan.Guards, entry)
+	b.add(&b.plan.Guards, entry)
 	if b.cfg.Bridge.VLANAware() {
 		entry.VLAN = b.portVLANs().PVID
-		add(&b.plan.Guards, entry)
+		b.add(&b.plan.Guards, entry)
 	}
 }
 
@@ -59,14 +59,14 @@ func (b *builder) bridgeGateways() {
 	link := br.Name
 	if br.VLAN != 0 {
 		link = vlanInterface(br)
-		add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true, Group: Group(b.cfg.Network)}, refuseRA(link))
+		b.add(&b.plan.Shared, VLANInterface{Name: link, Bridge: br.Name, VLAN: br.VLAN, Up: true, Group: Group(b.cfg.Network)}, refuseRA(link))
 	}
 	for _, a := range b.addrs.List {
 		if a.Gateway.Is6() {
 			// A host may keep IPv6 off new interfaces (net.ipv6.conf.default.disable_ipv6).
-			add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/" + link + "/disable_ipv6", Value: "0"})
+			b.add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/" + link + "/disable_ipv6", Value: "0"})
 		}
-		add(&b.plan.Shared, Address{
+		b.add(&b.plan.Shared, Address{
 			Link: link, Prefix: netip.PrefixFrom(a.Gateway, a.Prefix.Bits()), State: "ok",
 			Sole: true, Force: br.ForceAddress,
 		})

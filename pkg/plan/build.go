@@ -39,7 +39,7 @@ func Wire(cfg *netconf.Config) Plan {
 
 // Build is the whole plan for an attachment with the addresses it was given.
 func Build(cfg *netconf.Config, addrs Addresses) Plan {
-	b := builder{cfg: cfg, addrs: addrs, plan: Wire(cfg)}
+	b := builder{cfg: cfg, addrs: addrs, plan: Wire(cfg), held: map[*[]Object]*inventory{}}
 	b.leases()
 	b.bandwidth()
 	b.inside()
@@ -134,13 +134,27 @@ type builder struct {
 	cfg   *netconf.Config
 	addrs Addresses
 	plan  Plan
+	held  map[*[]Object]*inventory
+}
+
+// inventory is what a part of the plan holds.
+type inventory struct {
+	ids   map[string]bool
+	count int // of objects that ids knows
 }
 
 // add appends objects to a part of the plan, except those it has already: range sets may share a subnet or a gateway.
-func add(part *[]Object, objects ...Object) {
+func (b *builder) add(part *[]Object, objects ...Object) {
+	held := b.held[part]
+	if held == nil {
+		held = &inventory{ids: map[string]bool{}}
+		b.held[part] = held
+	}
 	for _, o := range objects {
-		id := o.ID()
-		if !slices.ContainsFunc(*part, func(x Object) bool { return x.ID() == id }) {
+		for ; held.count < len(*part); held.count++ {
+			held.ids[(*part)[held.count].ID()] = true
+		}
+		if !held.ids[o.ID()] {
 			*part = append(*part, o)
 		}
 	}
@@ -179,7 +193,7 @@ func (b *builder) containerMAC() net.HardwareAddr {
 // insideSysctl adds a setting of the container's interface. One that is only preferred may be missing in the kernel, and
 // in a chain written for the reference its tuning plugin may set it otherwise afterwards.
 func (b *builder) insideSysctl(format, value string, preferred bool) {
-	add(&b.plan.Inside, Sysctl{
+	b.add(&b.plan.Inside, Sysctl{
 		Place: Container, Key: fmt.Sprintf(format, b.plan.Pair.Peer), Value: value,
 		IfPresent: preferred, Yields: preferred && b.cfg.Type != netconf.TypeVeth,
 	})
@@ -206,9 +220,9 @@ func (b *builder) inside() {
 	b.sysctls(ofInterface)
 	b.knobs()
 	for _, a := range b.addrs.List {
-		add(&b.plan.Inside, b.insideAddress(a))
+		b.add(&b.plan.Inside, b.insideAddress(a))
 	}
-	add(&b.plan.Inside, Interface{
+	b.add(&b.plan.Inside, Interface{
 		Name: name, MAC: b.containerMAC(), MTU: b.cfg.ContainerMTU(), Up: !b.cfg.DisableContainerInterface,
 	})
 }
@@ -230,7 +244,7 @@ func (b *builder) insideAddress(a Assigned) Address {
 
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
-	add(&b.plan.Inside, b.place(r))
+	b.add(&b.plan.Inside, b.place(r))
 }
 
 // ipamRoutes adds the routes IPAM asked for, ahead of the builder's own: of two to one destination the first counts, and
@@ -289,7 +303,7 @@ func (b *builder) masquerade() {
 		if b.cfg.IPAM.Delegated() && a.Prefix.IsSingleIP() {
 			m.Holder = b.plan.Pair.Host // IPAM names no subnet, so there is none that the network could have
 		}
-		add(&b.plan.Shared, m)
+		b.add(&b.plan.Shared, m)
 	}
 }
 
@@ -300,10 +314,10 @@ func (b *builder) shared() {
 		return
 	}
 	if b.has(true) {
-		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
+		b.add(&b.plan.Shared, Sysctl{Key: "net/ipv4/ip_forward", Value: "1"})
 	}
 	if b.has(false) {
-		add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
+		b.add(&b.plan.Shared, Sysctl{Key: "net/ipv6/conf/all/forwarding", Value: "1"})
 	}
 }
 

@@ -85,9 +85,9 @@ func (b *builder) hostPorts() {
 			h.Source = gateway
 		}
 	}
-	add(&b.plan.Shared, h)
+	b.add(&b.plan.Shared, h)
 	if h.Hairpin && h.reachedFromLoopback() {
-		add(&b.plan.Shared, Sysctl{Key: "net/ipv4/conf/" + h.Link + "/route_localnet", Value: "1"})
+		b.add(&b.plan.Shared, Sysctl{Key: "net/ipv4/conf/" + h.Link + "/route_localnet", Value: "1"})
 	}
 }
 

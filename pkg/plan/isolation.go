@@ -151,23 +151,23 @@ func (f ForwardAccept) Fields() []Field { return []Field{{"state", f.State}} }
 func (b *builder) isolation() {
 	switch {
 	case b.cfg.AntiSpoof && b.cfg.Mode == netconf.Routed:
-		add(&b.plan.Guards, SourceCheck{State: "ok"})
+		b.add(&b.plan.Guards, SourceCheck{State: "ok"})
 	case b.cfg.AntiSpoof:
-		add(&b.plan.Guards, b.sourceFilter())
+		b.add(&b.plan.Guards, b.sourceFilter())
 	}
 	pods := b.cfg.PodIngress.Restricts()
 	if pods && b.cfg.Mode == netconf.Bridged {
-		add(&b.plan.Guards, PortIngress{State: "ok"})
+		b.add(&b.plan.Guards, PortIngress{State: "ok"})
 	}
 	link, ok := HostSide(b.cfg)
 	if !ok {
 		return
 	}
 	if b.cfg.Ingress.Restricts() || pods {
-		add(&b.plan.Guards, Ingress{Network: b.cfg.Network, Link: link, Policy: b.cfg.Ingress, Pods: pods, State: "ok"})
+		b.add(&b.plan.Guards, Ingress{Network: b.cfg.Network, Link: link, Policy: b.cfg.Ingress, Pods: pods, State: "ok"})
 	}
 	if b.cfg.Forward == netconf.ForwardOpen {
-		add(&b.plan.Shared, ForwardAccept{
+		b.add(&b.plan.Shared, ForwardAccept{
 			Network: b.cfg.Network, Link: link, IPv4: b.has(true), IPv6: b.has(false), State: "ok",
 		})
 	}

@@ -20,11 +20,11 @@ func (b *builder) routed() {
 	switch {
 	case b.has(false):
 		b.guardSysctl("net/ipv6/conf/"+hostEnd+"/disable_ipv6", "0")
-		add(&b.plan.Guards, refuseRA(hostEnd))
+		b.add(&b.plan.Guards, refuseRA(hostEnd))
 	case b.has(true):
-		add(&b.plan.Guards, withoutIPv6(hostEnd))
+		b.add(&b.plan.Guards, withoutIPv6(hostEnd))
 	default: // whoever gives both ends addresses may have IPv6 in mind
-		add(&b.plan.Guards, refuseRA(hostEnd))
+		b.add(&b.plan.Guards, refuseRA(hostEnd))
 	}
 	gateway := b.routedGateways()
 	for _, a := range b.addrs.List {
@@ -40,7 +40,7 @@ func (b *builder) routed() {
 }
 
 func (b *builder) guardSysctl(key, value string) {
-	add(&b.plan.Guards, Sysctl{Key: key, Value: value})
+	b.add(&b.plan.Guards, Sysctl{Key: key, Value: value})
 }
 
 // routedGateways puts the gateways on the host end and says which one serves which family.
@@ -50,7 +50,7 @@ func (b *builder) routedGateways() func(netip.Addr) netip.Addr {
 		return b.gatewayOf
 	}
 	if b.has(true) {
-		add(&b.plan.Common, Address{
+		b.add(&b.plan.Common, Address{
 			Link: loopback, Prefix: host(RoutedGateway4), Scope: scopeLink, Label: GatewayLabel, State: "ok",
 		})
 	}
@@ -68,7 +68,7 @@ func (b *builder) routedGateways() func(netip.Addr) netip.Addr {
 // forwards to a container of type "ptp" would be lost meanwhile. Type "veth" has its gateway there.
 func (b *builder) linkLocal() {
 	if b.has(false) {
-		add(&b.plan.Outside, Address{
+		b.add(&b.plan.Outside, Address{
 			Link: b.plan.Pair.Host, Prefix: netip.PrefixFrom(RoutedGateway6, 64), Scope: scopeLink, State: "ok",
 		})
 	}
@@ -81,7 +81,7 @@ func (b *builder) ptpGateways() {
 		if !a.Gateway.IsValid() {
 			continue
 		}
-		add(&b.plan.Outside, Address{Link: b.plan.Pair.Host, Prefix: host(a.Gateway), State: "ok"})
+		b.add(&b.plan.Outside, Address{Link: b.plan.Pair.Host, Prefix: host(a.Gateway), State: "ok"})
 		b.insideRoute(Route{Dst: host(a.Gateway), Src: a.Prefix.Addr()})
 		b.insideRoute(Route{Dst: a.Prefix.Masked(), Via: a.Gateway, Src: a.Prefix.Addr()})
 	}
@@ -92,13 +92,13 @@ func (b *builder) routedAddress(a Assigned, gateway netip.Addr) {
 	addr, hostEnd := a.Prefix.Addr(), b.plan.Pair.Host
 	route := Route{Link: hostEnd, Dst: host(addr)}
 	if b.cfg.Type == netconf.TypeVeth {
-		add(&b.plan.Outside, Neighbour{Link: hostEnd, Addr: addr, MAC: b.containerMAC()})
-		add(&b.plan.Inside, Neighbour{Place: Container, Link: b.plan.Pair.Peer, Addr: gateway, MAC: b.plan.Pair.MAC})
+		b.add(&b.plan.Outside, Neighbour{Link: hostEnd, Addr: addr, MAC: b.containerMAC()})
+		b.add(&b.plan.Inside, Neighbour{Place: Container, Link: b.plan.Pair.Peer, Addr: gateway, MAC: b.plan.Pair.MAC})
 		if addr.Is4() {
 			route.SrcIfNone = gateway
 		}
 	}
-	add(&b.plan.Outside, route)
+	b.add(&b.plan.Outside, route)
 }
 
 // routedRoutes leads everything to the gateway, unless IPAM has its own default route, or just the container's subnet.
