@@ -45,6 +45,10 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyPolicer(o)
 	case plan.SourceFilter:
 		created, err = n.applySourceFilter(o)
+	case plan.WireSettings:
+		created, err = n.applyWireSettings(o)
+	case plan.LongPackets:
+		created, err = n.applyLongPackets(o)
 	default:
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
@@ -88,6 +92,10 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observePolicer(o)
 	case plan.SourceFilter:
 		got, err = n.observeSourceFilter(o)
+	case plan.WireSettings:
+		got, err = n.observeWireSettings(o)
+	case plan.LongPackets:
+		got, err = n.observeLongPackets(o)
 	default:
 		err = fmt.Errorf("no kernel observation for %T", o)
 	}
@@ -123,6 +131,8 @@ func (n *Node) Undo(o plan.Object) error {
 		err = n.undoSysctl(o)
 	case plan.Rule:
 		err = n.undoRule(o)
+	case plan.LongPackets:
+		err = n.undoLongPackets(o)
 	}
 	if missing(err) {
 		return nil

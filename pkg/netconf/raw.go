@@ -51,6 +51,7 @@ type rawConfig struct {
 	rawTuning
 	rawRouting
 	rawAnnotations
+	rawWire
 }
 
 type rawTrunk struct {

@@ -104,7 +104,7 @@ func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
 		Host: owner.HostName(), MAC: HostMAC(owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
-		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg),
+		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg), Ends: ends(cfg),
 	}
 	p.PeerMTU = cfg.ContainerMTU()
 	if cfg.Mode == netconf.Bridged {
@@ -197,6 +197,7 @@ func (b *builder) inside() {
 	}
 	b.sysctls(ofInterface)
 	b.knobs()
+	b.wire()
 	for _, a := range b.addrs.List {
 		add(&b.plan.Inside, b.insideAddress(a))
 	}
