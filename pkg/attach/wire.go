@@ -12,7 +12,7 @@ func wirePossible(cfg *netconf.Config, m *machine) error {
 	if err := m.node.ProbeWire(cfg.Wire); err != nil {
 		return err
 	}
-	if s := cfg.Wire.Sizes; max(s.GSO, s.GSO4) <= netconf.LongestPlain {
+	if !cfg.Wire.Long() {
 		return nil
 	}
 	for _, u := range m.node.Uplinks() {

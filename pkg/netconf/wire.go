@@ -19,7 +19,11 @@ type Wire struct {
 	RPS      CPUs      // processors that take in what an end receives, whatever its queue; empty: the sender's
 	XPS      []CPUs    // for each transmit queue the processors that use it; empty: the kernel's choice
 	Qdisc    string    // the kind of the root queueing discipline; empty: the kernel's choice, none
+	MTU      int       // bytes, of the interface of an attachment that is there; 0: Config's MTU
 }
+
+// Long reports whether containers may send packets longer than 64K, BIG TCP.
+func (w Wire) Long() bool { return max(w.Sizes.GSO, w.Sizes.GSO4) > LongestPlain }
 
 // Queues are how many an end has of each; 0: one. More than there are processors gain nothing.
 type Queues struct{ Tx, Rx int }

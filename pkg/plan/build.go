@@ -223,6 +223,7 @@ func (b *builder) insideAddress(a Assigned) Address {
 
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
+	r.MTU = b.forwardable(r)
 	add(&b.plan.Inside, b.place(r))
 }
 

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -88,6 +89,22 @@ func ends(cfg *netconf.Config) Ends {
 		e.Peer.Sizes.GSO, e.Peer.Sizes.GSO4 = 0, 0
 	}
 	return e
+}
+
+// jumboHeader is the hop-by-hop header, in bytes, that a packet of IPv6 longer than 64K carries (RFC 2675; struct
+// hop_jumbo_hdr of include/net/ipv6.h).
+const jumboHeader = 8
+
+// forwardable is the MTU of a container's route, in bytes, 0 for the interface's. A host that forwards a long packet of
+// IPv6 counts the header which says how long it is to each of the segments, none of which will have it, and refuses it as
+// too big (ip6_pkt_too_big, net/ipv6/ip6_output.c). So segments on their way to a gateway leave room for it.
+func (b *builder) forwardable(r Route) int {
+	if b.plan.Pair.Ends.Peer.Sizes.GSO <= netconf.LongestPlain || !r.Via.IsValid() || r.Dst.Addr().Is4() {
+		return r.MTU
+	}
+	const least = 1280 // RFC 8200, section 5
+	most := max(cmp.Or(b.cfg.ContainerMTU(), b.cfg.Wire.MTU, vethMTU)-jumboHeader, least)
+	return min(cmp.Or(r.MTU, most), most)
 }
 
 // wire comes before an end is up inside: a qdisc is changed without a wait then, and GRO starts with the interface. A
