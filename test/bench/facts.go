@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/test/bench/report"
+)
+
+// introduction is the page's first section: how it came about, and on what machine.
+func (r *results) introduction() report.Section {
+	reference := "not there"
+	if binaries.Reference != "" {
+		reference = "containernetworking/plugins " + referenceVersion + ", built here without cgo"
+	}
+	return report.Section{
+		Text: method,
+		Table: report.Table{Head: []string{"", ""}, Rows: [][]string{
+			{"date", time.Now().UTC().Format("2006-01-02")},
+			{"plugin", "veth " + binaries.Version},
+			{"reference", reference},
+			{"machine", fmt.Sprintf("%s, %d CPUs, %s of memory", match("/proc/cpuinfo", `model name\s*: (.*)`, "unknown"), runtime.NumCPU(), memory())},
+			{"kernel", kernel()},
+			{"Go", runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH},
+			{"the run took", fmt.Sprintf("%.0f s", r.took.Seconds())},
+		}},
+	}
+}
+
+const method = "`make bench` has written this page. Times belong to the machine below; carry the ratios."
+
+func match(path, pattern, otherwise string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return otherwise
+	}
+	if m := regexp.MustCompile(pattern).FindSubmatch(text); m != nil {
+		return strings.TrimSpace(string(m[1]))
+	}
+	return otherwise
+}
+
+func memory() string {
+	kib, err := strconv.ParseFloat(match("/proc/meminfo", `MemTotal:\s*(\d+) kB`, ""), 64)
+	if err != nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.0f GiB", kib/(1<<20))
+}
+
+func kernel() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "unknown"
+	}
+	return "Linux " + unix.ByteSliceToString(name.Release[:])
+}
