@@ -15,11 +15,11 @@ endif
 # The race detector needs cgo and so a C compiler. CI must have one.
 RACE := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build test demo lint fuzz install clean
+.PHONY: help build test demo lint bench-data fuzz install clean
 
 help: ## list the targets
 	@echo 'Wants Go 1.25 or later and, the first time, its module proxy; the tests also ip, nft, strace, a C compiler.'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/: the plugin, and cnitool to drive it by hand
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' \
@@ -36,6 +36,9 @@ demo: build ## two containers on one node, from ADD to DEL
 
 lint: ## golangci-lint with .golangci.yml; builds it the first time (two minutes)
 	$(GO) run $(GOLANGCI_LINT) run ./...
+
+bench-data: build ## what passes between two containers, beside the reference bridge: docs/bench/data.md (BENCH=-short)
+	CGO_ENABLED=0 $(GO) run -trimpath ./test/bench/data -o docs/bench $(BENCH)
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for package in $$($(GO) list ./pkg/...); do \
