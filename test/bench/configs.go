@@ -59,7 +59,7 @@ var (
 		{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
 		{"hostPort": 8443, "containerPort": 443, "protocol": "tcp"},
 	}}
-	sysctl = object{"net.ipv4.conf.IFNAME.log_martians": "1", "net.core.somaxconn": "1024"}
+	sysctl = object{"net.ipv4.conf.IFNAME.log_martians": "1", "net.ipv4.ip_unprivileged_port_start": "0"}
 )
 
 const (

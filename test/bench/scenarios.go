@@ -12,7 +12,10 @@ const (
 	leastRouted = "floor, routed"
 	leastBridge = "floor, bridge"
 	refPtp      = "reference, ptp"
-	refBridged  = "reference, bridge"
+
+	refFullIptables = "reference chain, iptables"
+	refFullNftables = "reference chain, nftables"
+	refBridged      = "reference, bridge"
 )
 
 // ours is a contender with the plugin under test.
@@ -25,6 +28,14 @@ func theirs(label, beside string, confs ...object) *contender {
 	c := &contender{label: label, beside: beside, reference: true}
 	for _, conf := range confs {
 		c.stages = append(c.stages, reference(conf))
+		for _, key := range []string{"backend", "ipMasqBackend"} {
+			switch conf[key] {
+			case "iptables":
+				c.needs = append(c.needs, "iptables")
+			case "nftables":
+				c.needs = append(c.needs, "nft")
+			}
+		}
 	}
 	return c
 }
@@ -105,8 +116,8 @@ func full() *experiment {
 			ours(vethFull, with(bridged, complete)),
 			ours("veth, routed, all of it", with(routed, complete)),
 			ours(vethBridge, bridged),
-			theirs(refIptables, vethFull, chain("iptables")...),
-			theirs(refNftables, vethFull, chain("nftables")...),
+			theirs(refFullIptables, vethFull, chain("iptables")...),
+			theirs(refFullNftables, vethFull, chain("nftables")...),
 		},
 	}
 }
