@@ -114,7 +114,7 @@ func (o options) run() error {
 func (r *results) measure(part string) (report.Section, error) {
 	sizes, ports, burst, workers := []int{0, 100, 1000, 4000}, []int{0, 100, 900}, 200, []int{1, 8, 16}
 	if r.options.short {
-		sizes, ports, burst, workers = []int{0, 20}, []int{0, 20}, 20, []int{1, 8}
+		sizes, ports, burst, workers = []int{0, 20}, []int{0, 20}, 10, []int{1, 8}
 	}
 	switch part {
 	case "start":
