@@ -12,17 +12,19 @@ import (
 
 // sourceChecking is the part of the table that drops forged sources. It comes before connection tracking, which would
 // remember them, and does not grow: whom it concerns, the group of the interface says, and what is forged, the routes.
-var sourceChecking = part{chains: []chain{
-	{name: "antispoof_sources", jumps: 1, rules: []rule{
-		{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
-		{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
-	}},
-	{name: "antispoof", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, rules: []rule{{
-		what: "host ends", exprs: append(
-			groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
-			&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"}),
-	}}},
-}}
+func sourceChecking() part {
+	return part{chains: []chain{
+		{name: "antispoof_sources", jumps: 1, rules: []rule{
+			{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
+			{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
+		}},
+		{name: "antispoof", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, rules: []rule{{
+			what: "host ends", exprs: append(
+				groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
+				&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"}),
+		}}},
+	}}
+}
 
 // forged drops what comes from an address to which no route leads through the interface it came by. What IPv6 needs on
 // the link itself passes, none of which the host forwards: link-local sources, and none at all, as duplicate address
@@ -56,15 +58,15 @@ func groupBits(key expr.MetaKey, word, bits uint32) []expr.Any {
 }
 
 // ProbeSourceCheck is Probe for source checks.
-func (f *Firewall) ProbeSourceCheck() error { return f.probe(sourceChecking) }
+func (f *Firewall) ProbeSourceCheck() error { return f.probe(sourceChecking()) }
 
 // ApplySourceCheck makes the kernel drop forged sources. Where all is there it only looks, one round trip. created tells
 // that nothing was there.
 func (f *Firewall) ApplySourceCheck() (created bool, err error) {
-	if s, err := f.observe(query{part: sourceChecking, brief: true}); err != nil || len(s.defects()) == 0 {
+	if s, err := f.observe(query{part: sourceChecking(), brief: true}); err != nil || len(s.defects()) == 0 {
 		return false, err
 	}
-	err = f.transact(query{part: sourceChecking}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.transact(query{part: sourceChecking()}, f.conn.commit, func(s *state) ([]message, error) {
 		created = len(s.chains) == 0
 		if len(s.defects()) == 0 {
 			return nil, nil
@@ -76,7 +78,7 @@ func (f *Firewall) ApplySourceCheck() (created bool, err error) {
 
 // ObserveSourceCheck shows whether the kernel drops forged sources.
 func (f *Firewall) ObserveSourceCheck() (plan.SourceCheck, error) {
-	s, err := f.observe(query{part: sourceChecking})
+	s, err := f.observe(query{part: sourceChecking()})
 	if err != nil {
 		return plan.SourceCheck{}, err
 	}
@@ -84,7 +86,7 @@ func (f *Firewall) ObserveSourceCheck() (plan.SourceCheck, error) {
 }
 
 // UndoSourceCheck removes the part. All networks count on it, so it is for when nothing is attached any more.
-func (f *Firewall) UndoSourceCheck() error { return f.removePart(sourceChecking) }
+func (f *Firewall) UndoSourceCheck() error { return f.removePart(sourceChecking()) }
 
 func (f *Firewall) removePart(p part) error {
 	return f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
