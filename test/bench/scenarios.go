@@ -107,7 +107,7 @@ func chain(name string) []object {
 
 // full is everything a pod may want.
 func full() *experiment {
-	return &experiment{
+	e := &experiment{
 		name: "full", title: "The full job", rounds: .6,
 		text: "Masquerading, two hostPorts, a rate limit each way, isolation from other networks, two sysctls. For the\n" +
 			"reference this is the chain bridge (with host-local), portmap, bandwidth, firewall, tuning; its time is the sum of\n" +
@@ -120,6 +120,10 @@ func full() *experiment {
 			theirs(refFullNftables, vethFull, chain("nftables")...),
 		},
 	}
+	if !initialUser() {
+		e.text += " No limit on what\nthe container sends: this was not run as root."
+	}
+	return e
 }
 
 // dualStack is an address of each family.
