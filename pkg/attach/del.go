@@ -3,9 +3,11 @@ package attach
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/ipam"
+	"github.com/veth-cni/veth/pkg/kernel"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 	"github.com/veth-cni/veth/pkg/result"
@@ -21,14 +23,19 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 	}
 	defer m.close()
 	owner := plan.Owner(cfg)
-	failed := []error{
-		possible(m.withdraw(owner, plan.ClaimedPorts(cfg))), m.unrule(cfg), m.node.Detach(owner), possible(m.unmask(cfg)),
-	}
+	failed := []error{possible(m.withdraw(owner, plan.ClaimedPorts(cfg))), m.unrule(cfg)}
+	failed = append(failed,
+		m.node.Detach(owner, kernel.Removal{Wait: cfg.SyncDelete || orphansStay(), Hold: m.firewall.Descriptors()}),
+		possible(m.unmask(cfg)))
 	if cfg.IPAM.Delegated() {
 		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
 	}
 	return cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "DEL")
 }
+
+// orphansStay reports whether a child that outlives this process may never be reaped: its new parent is process 1 of the PID
+// namespace, which is no init if it executes plugins itself.
+func orphansStay() bool { return os.Getppid() == 1 }
 
 // possible drops an error that says that the kernel lacks a feature: it then holds nothing of it that could be removed.
 func possible(err error) error {

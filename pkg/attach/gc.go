@@ -46,18 +46,16 @@ func (m *machine) collect(cfg *netconf.Config, there []kernel.Attached) (int, er
 		valid[lease.HostName(cfg.Network, a.ContainerID, a.IfName)] = true
 	}
 	kept := 0
-	var failed []error
+	var forgotten []kernel.Attached
 	for _, x := range there {
 		if !cfg.ValidGiven || valid[x.Name] {
 			kept++
-			continue
-		}
-		if err := m.node.Remove(x); err != nil {
-			kept++
-			failed = append(failed, fmt.Errorf("%s: %w", x, err))
+		} else {
+			forgotten = append(forgotten, x)
 		}
 	}
-	return kept, errors.Join(failed...)
+	left, err := m.node.RemoveAll(forgotten)
+	return kept + len(left), err
 }
 
 func (m *machine) retireMasquerade(network string) error {

@@ -21,7 +21,7 @@ var tuned = network{
 		"net.ipv4.conf.IFNAME.forwarding":           "0",
 		"net.ipv4.conf.IFNAME.arp_notify":           "0",
 		"net.ipv4.tcp_rmem":                         "4096 100000 200000",
-		"net.ipv4.ip_local_reserved_ports":          "30000-30009",
+		"net.ipv4.ip_local_reserved_ports":          "30005-30009,30000-30004", // which the kernel joins
 		"net.ipv6.conf.IFNAME.hop_limit":            "32",
 		"net.ipv4.neigh.IFNAME.gc_stale_time":       "77",
 		"net.ipv4.ip_unprivileged_port_start":       "0",

@@ -4,6 +4,7 @@ package attach
 import (
 	"cmp"
 	"errors"
+	"slices"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/firewall"
@@ -31,16 +32,23 @@ func (m *machine) close() {
 	m.firewall.Close()
 }
 
-// apply makes the kernel hold objects in order and remembers those that were not there before. It enters the container
-// once for a series of its sysctls.
+// apply makes the kernel hold objects in order and remembers those that were not there before.
 func (m *machine) apply(objects ...plan.Object) error {
 	for len(objects) > 0 {
-		n := series(objects)
-		each := func() error { return m.applyEach(objects[:n]) }
-		if insideSysctl(objects[0]) {
-			each = func() error { return m.node.Inside(func() error { return m.applyEach(objects[:n]) }) }
+		n := slices.IndexFunc(objects, m.filters)
+		if n == 0 {
+			if err := m.applyOne(objects[0]); err != nil {
+				return err
+			}
+			objects = objects[1:]
+			continue
 		}
-		if err := each(); err != nil {
+		if n < 0 {
+			n = len(objects)
+		}
+		created, err := m.node.ApplyAll(objects[:n])
+		m.made = append(m.made, created...)
+		if err != nil {
 			return err
 		}
 		objects = objects[n:]
@@ -48,46 +56,35 @@ func (m *machine) apply(objects ...plan.Object) error {
 	return nil
 }
 
-// series is how many objects at the beginning are, or are not, sysctls of the container.
-func series(objects []plan.Object) int {
-	n := 1
-	for n < len(objects) && insideSysctl(objects[n]) == insideSysctl(objects[0]) {
-		n++
+// filters reports whether an object is the firewall's.
+func (m *machine) filters(o plan.Object) bool {
+	switch o.(type) {
+	case plan.Masquerade, plan.HostPorts:
+		return true
 	}
-	return n
+	_, ok := m.wall(o)
+	return ok
 }
 
-func insideSysctl(o plan.Object) bool {
-	s, ok := o.(plan.Sysctl)
-	return ok && s.Place == plan.Container
-}
-
-func (m *machine) applyEach(objects []plan.Object) error {
-	for _, o := range objects {
-		created, err := m.applyOne(o)
-		if created {
-			m.made = append(m.made, o)
-		}
-		if err != nil {
-			return err
-		}
+// applyOne applies an object of the firewall.
+func (m *machine) applyOne(o plan.Object) error {
+	var created bool
+	var err error
+	switch o := o.(type) {
+	case plan.Masquerade:
+		created, err = m.firewall.Apply(o)
+		err = cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
+	case plan.HostPorts:
+		created, err = m.publish(o)
+	default:
+		w, _ := m.wall(o)
+		created, err = w.apply()
+		err = cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
 	}
-	return nil
-}
-
-func (m *machine) applyOne(o plan.Object) (bool, error) {
-	if masq, ok := o.(plan.Masquerade); ok {
-		created, err := m.firewall.Apply(masq)
-		return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
+	if created {
+		m.made = append(m.made, o)
 	}
-	if ports, ok := o.(plan.HostPorts); ok {
-		return m.publish(ports)
-	}
-	if w, ok := m.wall(o); ok {
-		created, err := w.apply()
-		return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
-	}
-	return m.node.Apply(o)
+	return err
 }
 
 // undo takes back what this call did, the last first, and goes on after a failure. What the network or the host shares

@@ -24,6 +24,8 @@ func TestUndeliveredResult(t *testing.T) {
 		eth0 := &call{node: n, inside: c, ifName: "eth0", conf: dual("a", "1", mode), lost: syscall.ENOSPC}
 		if err := eth0.add(); !errors.Is(err, syscall.ENOSPC) || cnierr.Of(err, 0).Code != cnierr.IOFailure {
 			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(err.Error(), "undo") {
+			t.Errorf("%s: nothing has gone wrong but the delivery: %v", name, err)
 		}
 		if d := node.Diff(before, n.Snapshot()) + node.Diff(inside, c.Snapshot()); d != "" {
 			t.Errorf("%s: the failed ADD has left:\n%s", name, d)

@@ -18,28 +18,34 @@ import (
 // For IPv6 the kernel takes a microsecond to look up the route, a fifth of all that a packet between two containers
 // costs. So what has passed is known for a while, by its source and interface: a new packet from there is not looked up. The set is
 // filled by packets alone, empties itself, and when it is full the others are looked up as before.
-var sourceChecking = part{sets: []set{known}, chains: []chain{
-	{name: "antispoof_sources", jumps: 1, rules: []rule{
-		{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
-		{what: "known IPv6", family: ipv6, exprs: source6(isFamily(ipv6),
-			&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: known.name}, &expr.Verdict{Kind: expr.VerdictAccept})},
-		{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
-		{what: "IPv6 that is known from now on", family: ipv6, exprs: source6(routable6(),
-			&expr.Dynset{SrcRegKey: unix.NFT_REG_1, SetName: known.name, Operation: unix.NFT_DYNSET_OP_ADD})},
-	}},
-	{name: "antispoof", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, rules: []rule{{
-		what: "host ends", exprs: append(
-			groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
-			&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"}),
-	}}},
-}}
+func sourceChecking() part {
+	return part{sets: []set{known()}, chains: []chain{
+		{name: "antispoof_sources", jumps: 1, rules: []rule{
+			{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
+			{what: "known IPv6", family: ipv6, exprs: source6(isFamily(ipv6),
+				&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: knownName}, &expr.Verdict{Kind: expr.VerdictAccept})},
+			{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
+			{what: "IPv6 that is known from now on", family: ipv6, exprs: source6(routable6(),
+				&expr.Dynset{SrcRegKey: unix.NFT_REG_1, SetName: knownName, Operation: unix.NFT_DYNSET_OP_ADD})},
+		}},
+		{name: "antispoof", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, rules: []rule{{
+			what: "host ends", exprs: append(
+				groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
+				&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"}),
+		}}},
+	}}
+}
 
 // known holds sources of IPv6 and the index of the interface they came by, to which a route led less than a second ago.
 // An index never becomes another interface's.
-var known = set{
-	name: "antispoof_known", key: nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeIFIndex),
-	flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, family: ipv6, timeout: time.Second, size: 1 << 16,
+func known() set {
+	return set{
+		name: knownName, key: nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeIFIndex),
+		flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, family: ipv6, timeout: time.Second, size: 1 << 16,
+	}
 }
+
+const knownName = "antispoof_known"
 
 // source6 adds to what matches packets the loading of what known holds, and what to do with it. Sources that forged lets
 // pass unseen are never added, or one container could fill the set.
@@ -85,15 +91,15 @@ func groupBits(key expr.MetaKey, word, bits uint32) []expr.Any {
 }
 
 // ProbeSourceCheck is Probe for source checks.
-func (f *Firewall) ProbeSourceCheck() error { return f.probe(sourceChecking) }
+func (f *Firewall) ProbeSourceCheck() error { return f.probe(sourceChecking()) }
 
 // ApplySourceCheck makes the kernel drop forged sources. Where all is there it only looks, one round trip. created tells
 // that nothing was there.
 func (f *Firewall) ApplySourceCheck() (created bool, err error) {
-	if s, err := f.observe(query{part: sourceChecking, brief: true}); err != nil || len(s.defects()) == 0 {
+	if s, err := f.observe(query{part: sourceChecking(), brief: true}); err != nil || len(s.defects()) == 0 {
 		return false, err
 	}
-	err = f.transact(query{part: sourceChecking}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.transact(query{part: sourceChecking()}, f.conn.commit, func(s *state) ([]message, error) {
 		created = len(s.chains) == 0
 		if len(s.defects()) == 0 {
 			return nil, nil
@@ -105,7 +111,7 @@ func (f *Firewall) ApplySourceCheck() (created bool, err error) {
 
 // ObserveSourceCheck shows whether the kernel drops forged sources.
 func (f *Firewall) ObserveSourceCheck() (plan.SourceCheck, error) {
-	s, err := f.observe(query{part: sourceChecking})
+	s, err := f.observe(query{part: sourceChecking()})
 	if err != nil {
 		return plan.SourceCheck{}, err
 	}
@@ -113,7 +119,7 @@ func (f *Firewall) ObserveSourceCheck() (plan.SourceCheck, error) {
 }
 
 // UndoSourceCheck removes the part. All networks count on it, so it is for when nothing is attached any more.
-func (f *Firewall) UndoSourceCheck() error { return f.removePart(sourceChecking) }
+func (f *Firewall) UndoSourceCheck() error { return f.removePart(sourceChecking()) }
 
 func (f *Firewall) removePart(p part) error {
 	return f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {

@@ -10,7 +10,9 @@ import (
 // conn is a netlink socket to nfnetlink, opened at its first use. After any error but ENOENT it is closed, and the next
 // use opens another: what the kernel still had to say to the old one is not mistaken for an answer.
 type conn struct {
-	nl *netlink.Conn
+	nl     *netlink.Conn
+	socket *socket   // nl's
+	unread []*socket // those with the rest of a list that nobody wants
 }
 
 func (c *conn) open() error {
@@ -21,15 +23,19 @@ func (c *conn) open() error {
 	if err != nil {
 		return explain(message{what: "open a netlink socket", needs: needsNetlink}, err)
 	}
-	c.nl = netlink.NewConn(s, 0)
+	c.nl, c.socket = netlink.NewConn(s, 0), s
 	return nil
 }
 
 func (c *conn) close() {
 	if c.nl != nil {
 		_ = c.nl.Close()
-		c.nl = nil
+		c.nl, c.socket = nil, nil
 	}
+	for _, s := range c.unread {
+		_ = s.Close()
+	}
+	c.unread = nil
 }
 
 // commit has the kernel carry out messages as one transaction, provided that the ruleset still has the generation they

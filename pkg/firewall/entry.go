@@ -62,6 +62,13 @@ func (c *conn) lookUp(keys []entry) (map[string]entry, error) {
 	return found, nil
 }
 
+// has reports whether an entry is there. Without the set or the table it is not.
+func (c *conn) has(e entry) (bool, error) {
+	request := get("look an element of "+e.set+" up", unix.NFT_MSG_GETSETELEM, 0, entryList(e.set, []entry{{key: e.key}}))
+	answers, err := c.ask([]message{request})
+	return err == nil && answers[0] != nil, err
+}
+
 // entries lists a set.
 func (c *conn) entries(set string) ([]entry, error) {
 	request := listEntries(set)
@@ -88,7 +95,7 @@ func (c *conn) some(set string) ([]entry, error) {
 	if err != nil {
 		return nil, explain(request, err)
 	}
-	defer s.Close()
+	c.unread = append(c.unread, s)
 	request.Header.Sequence = 1
 	request.Header.Length = uint32(unix.NLMSG_HDRLEN + len(request.Data))
 	if err := s.Send(request.Message); err != nil {

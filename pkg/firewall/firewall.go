@@ -19,13 +19,27 @@ type Firewall struct {
 // use, in the namespace the thread is in then, and stays open until Close.
 func Open() *Firewall { return &Firewall{} }
 
-// Close releases the socket.
+// Close releases the sockets. The last copy of a netfilter socket, anybody's, that is closed in a network namespace waits
+// until the kernel has freed what was deleted from nftables there, some 10 ms (nft_rcv_nl_event in
+// net/netfilter/nf_tables_api.c, Linux 5.17).
 func (f *Firewall) Close() { f.conn.close() }
+
+// Descriptors are those of the open sockets: a process that inherits them makes Close return at once.
+func (f *Firewall) Descriptors() []int {
+	var list []int
+	if f.conn.socket != nil {
+		list = append(list, f.conn.socket.fd)
+	}
+	for _, s := range f.conn.unread {
+		list = append(list, s.fd)
+	}
+	return list
+}
 
 // Probe reports whether the kernel can do what Apply asks of it, by rehearsing whatever of the table is missing: the
 // kernel reads all the messages and throws them away (from Linux 5.12 it validates them too, as for nft --check).
 // It fails with FeatureMissing, naming the kernel option, or with KernelRefused.
-func (f *Firewall) Probe() error { return f.probe(masquerading) }
+func (f *Firewall) Probe() error { return f.probe(masquerading()) }
 
 func (f *Firewall) probe(p part) error {
 	return f.transact(query{part: p}, f.conn.rehearse, func(s *state) ([]message, error) {

@@ -356,7 +356,7 @@ func handle(f *family) string {
 func TestSameExpressions(t *testing.T) {
 	want := masquerade(ipv4)
 	listed := func() []expression {
-		m := addRule(masquerading.chains[0], rule{family: ipv4, exprs: want})
+		m := addRule(masquerading().chains[0], rule{family: ipv4, exprs: want})
 		must(t, m.err)
 		_, list, err := decodeRule(m.Message)
 		must(t, err)
@@ -417,7 +417,7 @@ func dropCapabilities(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
-	nat, masq := masquerading.chains[0], masquerading.chains[0].rules[0]
+	nat, masq := masquerading().chains[0], masquerading().chains[0].rules[0]
 	for _, c := range []struct {
 		name string
 		m    message

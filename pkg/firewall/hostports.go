@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -240,11 +241,30 @@ func (f *Firewall) ObserveHostPorts(want plan.HostPorts, living Living) (plan.Ho
 }
 
 // ReleaseHostPorts removes the ports of an attachment and nothing else, and returns them. claimed are the ports it may
-// have: if they are all, nothing else is looked at. With the last port of the host what served them goes.
+// have: if they are all, nothing else is looked at. With the last port of the host what served them goes. It costs one
+// question where the attachment has none, and does not depend on how many others have.
 func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) (gone []plan.HostPort, err error) {
+	has, err := f.conn.has(entry{set: attachmentsMap, key: interfaceName(owner.HostName())})
+	if err != nil || !has {
+		return nil, err
+	}
+	attachments, err := f.conn.some(attachmentsMap)
+	if err != nil {
+		return nil, err
+	}
 	p := hostPorts()
-	p.chains = append([]chain{{name: permitName(owner.Network)}}, p.chains...)
-	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
+	p.chains = append([]chain{{name: permitName(owner.Network), jumps: anyNumber}}, p.chains...)
+	if len(attachments) > 1 {
+		gone, err = f.releaseHostPorts(query{part: p, brief: true}, owner, claimed)
+		if !errors.Is(err, errIncomplete) {
+			return gone, err
+		}
+	}
+	return f.releaseHostPorts(query{part: p}, owner, claimed)
+}
+
+func (f *Firewall) releaseHostPorts(q query, owner lease.Owner, claimed []plan.HostPort) (gone []plan.HostPort, err error) {
+	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
 		own, err := e.attachment(owner, claimed)
 		if err != nil || len(own) == 0 {
@@ -259,6 +279,9 @@ func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) 
 			return nil, err
 		}
 		last := !slices.ContainsFunc(attachments, func(x entry) bool { return !e.dropped[x.id()] })
+		if last && s.brief {
+			return nil, errIncomplete // what is to go has to be seen
+		}
 		return e.leave(owner.Network, last)
 	})
 	return gone, err

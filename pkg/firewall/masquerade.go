@@ -42,21 +42,23 @@ func familyOf(p netip.Prefix) *family {
 }
 
 // masquerading is the part of the table that gives packets the host's address.
-var masquerading = part{
-	sets: []set{
-		{name: ipv4.set, key: nftables.TypeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
-		{name: ipv6.set, key: nftables.TypeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
-	},
-	chains: []chain{{
-		name:     "postrouting",
-		kind:     "nat",
-		hook:     unix.NF_INET_POST_ROUTING,
-		priority: 100, // NF_IP_PRI_NAT_SRC, "srcnat"
-		rules: []rule{
-			{what: "IPv4", family: ipv4, exprs: masquerade(ipv4), needs: needsMasquerade},
-			{what: "IPv6", family: ipv6, exprs: masquerade(ipv6), needs: needsMasquerade},
+func masquerading() part {
+	return part{
+		sets: []set{
+			{name: ipv4.set, key: nftables.TypeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
+			{name: ipv6.set, key: nftables.TypeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
 		},
-	}},
+		chains: []chain{{
+			name:     "postrouting",
+			kind:     "nat",
+			hook:     unix.NF_INET_POST_ROUTING,
+			priority: 100, // NF_IP_PRI_NAT_SRC, "srcnat"
+			rules: []rule{
+				{what: "IPv4", family: ipv4, exprs: masquerade(ipv4), needs: needsMasquerade},
+				{what: "IPv6", family: ipv6, exprs: masquerade(ipv6), needs: needsMasquerade},
+			},
+		}},
+	}
 }
 
 // masquerade is the rule of one family: what comes from a subnet of the set, goes to none of them and is not for the
@@ -113,7 +115,7 @@ func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
 // call added the subnet. A subnet that contains or cuts one of another network is refused with Conflict.
 func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
-	err = f.transact(query{part: masquerading, spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
 		if len(s.defects()) > 0 {
@@ -142,7 +144,7 @@ func (f *Firewall) Observe(m plan.Masquerade) (bool, error) {
 // returns "" when it does.
 func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, "")
-	s, err := f.observe(query{part: masquerading, spans: []string{fam.set}})
+	s, err := f.observe(query{part: masquerading(), spans: []string{fam.set}})
 	if err != nil {
 		return "", err
 	}
@@ -164,7 +166,7 @@ func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 // changed its subnet, not for a DEL.
 func (f *Firewall) Undo(m plan.Masquerade) error {
 	fam, gone := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
-	return f.transact(query{part: masquerading, spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
+	return f.transact(query{part: masquerading(), spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
 		found, others := false, 0
 		for _, name := range subnetSets {
 			for _, have := range s.spans(name) {
@@ -187,7 +189,7 @@ func (f *Firewall) Undo(m plan.Masquerade) error {
 
 // List returns the subnets that a network owns, IPv4 first, each family in ascending order.
 func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
-	s, err := f.observe(query{part: masquerading, spans: subnetSets})
+	s, err := f.observe(query{part: masquerading(), spans: subnetSets})
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 
-	"github.com/containernetworking/cni/pkg/invoke"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -20,19 +17,20 @@ import (
 // Delegate runs another IPAM plugin, found through CNI_PATH, with the configuration this plugin was given (CNI spec
 // 1.1.0, section 4 "Plugin Delegation"). It runs in the host's namespace and inherits the CNI_* variables.
 type Delegate struct {
-	name   string
-	config []byte
+	name    string
+	version string // of the configuration
+	config  []byte
 }
 
 // NewDelegate returns the delegate that a configuration names.
 func NewDelegate(cfg *netconf.Config) Delegate {
-	return Delegate{name: cfg.IPAM.Type, config: cfg.Raw}
+	return Delegate{name: cfg.IPAM.Type, version: cfg.CNIVersion, config: cfg.Raw}
 }
 
 // Add runs the plugin's ADD. When that fails, or gives nothing that can be used, it runs DEL before it returns, as the
 // specification demands. A plugin that is not there has nothing to undo.
 func (d Delegate) Add(ctx context.Context) (plan.Addresses, error) {
-	if err := d.find(); err != nil {
+	if _, err := find(d.name); err != nil {
 		return plan.Addresses{}, cnierr.Wrap(cnierr.DelegateFailed, err, "ipam.type")
 	}
 	addrs, err := d.add(ctx)
@@ -46,7 +44,11 @@ func (d Delegate) Add(ctx context.Context) (plan.Addresses, error) {
 }
 
 func (d Delegate) add(ctx context.Context) (plan.Addresses, error) {
-	raw, err := invoke.DelegateAdd(ctx, d.name, d.config, nil)
+	out, err := run(ctx, d.name, "ADD", d.config)
+	if err != nil {
+		return plan.Addresses{}, err
+	}
+	raw, err := decode(out, d.version)
 	if err != nil {
 		return plan.Addresses{}, err
 	}
@@ -91,31 +93,30 @@ func unicast(a netip.Addr) bool { return !a.IsUnspecified() && !a.IsLoopback() &
 
 // Check runs the plugin's CHECK.
 func (d Delegate) Check(ctx context.Context) error {
-	return d.failed("CHECK", invoke.DelegateCheck(ctx, d.name, d.config, nil))
+	return d.run(ctx, "CHECK")
 }
 
 // Del runs the plugin's DEL.
 func (d Delegate) Del(ctx context.Context) error {
-	return d.failed("DEL", invoke.DelegateDel(ctx, d.name, d.config, nil))
+	return d.run(ctx, "DEL")
 }
 
 // GC runs the plugin's GC.
 func (d Delegate) GC(ctx context.Context) error {
-	return d.failed("GC", invoke.DelegateGC(ctx, d.name, d.config, nil))
+	return d.run(ctx, "GC")
 }
 
 // Status fails with NotAvailable when the plugin is missing, and with the plugin's own words when it is not ready.
 func (d Delegate) Status(ctx context.Context) error {
-	if err := d.find(); err != nil {
+	if _, err := find(d.name); err != nil {
 		return cnierr.Wrap(cnierr.NotAvailable, err, "ipam.type")
 	}
-	return d.failed("STATUS", invoke.DelegateStatus(ctx, d.name, d.config, nil))
+	return d.run(ctx, "STATUS")
 }
 
-// find looks for the plugin's binary.
-func (d Delegate) find() error {
-	_, err := invoke.FindInPath(d.name, filepath.SplitList(os.Getenv("CNI_PATH")))
-	return err
+func (d Delegate) run(ctx context.Context, verb string) error {
+	_, err := run(ctx, d.name, verb, d.config)
+	return d.failed(verb, err)
 }
 
 func (d Delegate) failed(verb string, err error) error {

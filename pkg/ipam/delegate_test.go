@@ -205,11 +205,11 @@ func TestDelegateAddFails(t *testing.T) {
 		},
 		{
 			name: "no word", add: answer{"", 3},
-			code: cnierr.DelegateFailed, text: `netplugin failed with no error message: exit status 3`,
+			code: cnierr.DelegateFailed, text: `it failed without a word: exit status 3`,
 		},
 		{
 			name: "no JSON", add: answer{"oops", 0},
-			code: cnierr.DelegateFailed, text: `failed to unmarshal raw result`,
+			code: cnierr.DelegateFailed, text: `its answer is no CNI result`,
 		},
 		{
 			name: "an unknown version", add: answer{`{"cniVersion": "9.9.9"}`, 0},
@@ -220,7 +220,7 @@ func TestDelegateAddFails(t *testing.T) {
 			code: cnierr.DelegateFailed, text: `it gave no address`,
 		},
 		{
-			name: "nothing", code: cnierr.DelegateFailed, text: `failed to unmarshal raw result`,
+			name: "nothing", code: cnierr.DelegateFailed, text: `its answer is no CNI result`,
 		},
 		{
 			name: "an address of nothing", add: answer{`{"cniVersion": "1.0.0", "ips": [{}]}`, 0},
@@ -330,7 +330,7 @@ func TestDelegateVerbs(t *testing.T) {
 		})
 		t.Run(tt.verb+" without the plugin", func(t *testing.T) {
 			e := cnierr.Of(tt.run(absent(t), t.Context()), 0)
-			want := `failed to find plugin "fakeipam" in path [`
+			want := `there is no plugin "fakeipam" in CNI_PATH, /`
 			if e == nil || e.Code != tt.codeMissing || !strings.Contains(e.Msg, want) {
 				t.Errorf("got %+v, want %d", e, tt.codeMissing)
 			}
@@ -342,7 +342,7 @@ func TestDelegateVerbs(t *testing.T) {
 func TestDelegateAddWithoutPlugin(t *testing.T) {
 	_, err := absent(t).Add(t.Context())
 	e := cnierr.Of(err, 0)
-	want := `ipam.type: failed to find plugin "fakeipam" in path [` + os.Getenv("CNI_PATH") + "]"
+	want := `ipam.type: there is no plugin "fakeipam" in CNI_PATH, ` + os.Getenv("CNI_PATH")
 	if e == nil || e.Code != cnierr.DelegateFailed || e.Msg != want {
 		t.Errorf("got  %+v\nwant %s", e, want)
 	}

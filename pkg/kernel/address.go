@@ -16,8 +16,22 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// applyAddress adds an address without IPv6 duplicate address detection, unless the plan asks for it: what IPAM gives is
-// unique, and waiting would cost a container its first seconds. With detection it waits for the verdict.
+// addressErrand adds an address without IPv6 duplicate address detection, unless the plan asks for it: what IPAM gives is
+// unique, and waiting would cost a container its first seconds. With detection, Settle waits for the verdict. One that
+// has to be the sole one takes more.
+func (n *Node) addressErrand(a plan.Address) (errand, error) {
+	if a.Sole {
+		return errand{}, nil
+	}
+	s := n.side(a.Place)
+	index, err := s.indexOf(a.Link)
+	if err != nil {
+		return errand{}, err
+	}
+	return errand{side: s, req: s.addressRequest(a, index), judge: unlessThere}, nil
+}
+
+// applyAddress adds an address that is to be the sole one of an interface.
 func (n *Node) applyAddress(a plan.Address) (bool, error) {
 	s := n.side(a.Place)
 	index, err := s.indexOf(a.Link)
@@ -29,10 +43,8 @@ func (n *Node) applyAddress(a plan.Address) (bool, error) {
 	switch {
 	case !added && !there:
 		return false, err
-	case there && (!a.Sole || s.holds(a.Prefix, index)):
+	case there && s.holds(a.Prefix, index):
 		return false, nil
-	case !a.Sole:
-		return true, nil
 	}
 	added, err = n.beSole(a, index, added)
 	if added && err == nil {
@@ -54,7 +66,7 @@ func (n *Node) keepMAC(link string, index int) error {
 	msg.Index = int32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, l.Attrs().HardwareAddr))
-	return send(req)
+	return n.host.send(req)
 }
 
 // holds reports whether an address that exists has the prefix length wanted. IPv4 takes one address with several; an
@@ -68,11 +80,15 @@ func (s *side) holds(p netip.Prefix, index int) bool {
 	msg.Index = uint32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	answers, err := s.ask(req)
 	return err == nil && len(answers) == 1 && int(nl.DeserializeIfAddrmsg(answers[0]).Prefixlen) == p.Bits()
 }
 
 func (s *side) addAddress(a plan.Address, index int) error {
+	return s.send(s.addressRequest(a, index))
+}
+
+func (s *side) addressRequest(a plan.Address, index int) *nl.NetlinkRequest {
 	req := s.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	ip := a.Prefix.Addr()
 	msg := nl.NewIfAddrmsg(family(ip))
@@ -96,7 +112,7 @@ func (s *side) addAddress(a plan.Address, index int) error {
 	if flags != 0 {
 		req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(flags)))
 	}
-	return send(req)
+	return req
 }
 
 func broadcast(p netip.Prefix) []byte {
@@ -157,7 +173,7 @@ func (s *side) deleteAddress(p netip.Prefix, index int) error {
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
 	// Without it the kernel takes the address with any prefix length (inet_rtm_deladdr).
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
-	return send(req)
+	return s.send(req)
 }
 
 func (n *Node) undoAddress(a plan.Address) error {

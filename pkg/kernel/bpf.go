@@ -140,7 +140,7 @@ type instruction struct {
 	Immediate int32
 }
 
-// register is one of r0 to r9. A call leaves its result in r0 and spoils r1 to r5. At first r1 holds the context, at the
+// register is one of r0 to r9, or r10, the end of the stack. A call leaves its result in r0 and spoils r1 to r5. At first r1 holds the context, at the
 // end r0 the verdict.
 type register uint8
 
@@ -215,6 +215,12 @@ func (a *assembler) verdict(v int32) {
 func (a *assembler) jump(on test, to string) {
 	a.jumps[len(a.code)] = to
 	a.emit(unix.BPF_JMP|on.is, on.left, on.right)
+}
+
+// to jumps in any case.
+func (a *assembler) to(label string) {
+	a.jumps[len(a.code)] = label
+	a.emit(unix.BPF_JMP|unix.BPF_JA, 0, operand{})
 }
 
 func (a *assembler) label(name string) { a.labels[name] = len(a.code) }

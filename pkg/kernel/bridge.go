@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -64,7 +63,7 @@ func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
 	if b.MTU > 0 {
 		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU))))
 	}
-	if err := send(req); err != nil {
+	if err := n.host.send(req); err != nil {
 		return fmt.Errorf("write the bridge's alias and MTU: %w", err)
 	}
 	if b.MTU > 0 {
@@ -77,7 +76,7 @@ func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
 func complete(begin net.HardwareAddr) net.HardwareAddr {
 	const length = 6 // ETH_ALEN
 	mac := make(net.HardwareAddr, length)
-	_, _ = rand.Read(mac) // never fails (crypto/rand)
+	_, _ = unix.Getrandom(mac, 0) // never fails for so few bytes once the machine has booted (getrandom(2))
 	mac[0] = mac[0]&^1 | 2
 	copy(mac, begin)
 	return mac
@@ -98,7 +97,7 @@ func (n *Node) createBridge(b plan.Bridge) (bool, error) {
 		info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, []byte{1})
 	}
 	req.AddData(info)
-	err := send(req)
+	err := n.host.send(req)
 	switch {
 	case errors.Is(err, syscall.EEXIST):
 		return false, nil
@@ -160,7 +159,7 @@ func (n *Node) setFlags(index int, flags uint32) error {
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index, msg.Flags, msg.Change = int32(index), flags, bridgeFlags
 	req.AddData(msg)
-	return send(req)
+	return n.host.send(req)
 }
 
 func filtersVLANs(l netlink.Link) bool {
@@ -177,7 +176,7 @@ func (n *Node) filterVLANs(index int, on bool) error {
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
 	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, flag(on))
 	req.AddData(info)
-	err := send(req)
+	err := n.host.send(req)
 	if errors.Is(err, syscall.EOPNOTSUPP) {
 		return noVLANs(err)
 	}
@@ -225,11 +224,12 @@ func (n *Node) restoreBridge(b plan.Bridge, was netlink.Link) error {
 	return errors.Join(failed...)
 }
 
-// Joined reports whether a bridge, or the bridge below a VLAN interface, has any ports. It walks all interfaces.
+// Joined reports whether a bridge, or the bridge below a VLAN interface, has any ports. An interface that is gone, as the
+// host end of a failed ADD is, has none. It walks all interfaces.
 func (n *Node) Joined(name string) (bool, error) {
 	l, err := n.host.linkByName(name)
 	if err != nil {
-		return false, err
+		return false, present(err)
 	}
 	bridge := l.Attrs().Index
 	if l.Type() == "vlan" {

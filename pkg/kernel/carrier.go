@@ -31,7 +31,7 @@ func (n *Node) Ready(p plan.Plan) error {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "%s", p.Pair.ID())
 	}
 	if p.Pair.Master != "" {
-		if _, err := n.host.linkByName(p.Pair.Master); err != nil {
+		if _, err := n.host.look(p.Pair.Master); err != nil {
 			return cnierr.Wrap(cnierr.KernelRefused, err, "%s", p.Pair.ID())
 		}
 	}
@@ -47,8 +47,10 @@ func (n *Node) Ready(p plan.Plan) error {
 
 func (s *side) awaitCarrier(name string) error {
 	return await(func() (bool, error) {
-		l, err := s.linkByName(name)
-		return err == nil && l.Attrs().OperState == netlink.OperUp, err
+		up := false
+		link, err := s.look(name)
+		walkAll(link, func(kind uint16, value []byte) { up = up || kind == unix.IFLA_OPERSTATE && value[0] == netlink.OperUp })
+		return up, err
 	})
 }
 
@@ -65,7 +67,7 @@ func (s *side) awaitLocal(a plan.Address) error {
 		req.AddData(msg)
 		req.AddData(nl.NewRtAttr(unix.RTA_DST, a.Prefix.Addr().AsSlice()))
 		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
-		answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+		answers, err := s.ask(req)
 		if missing(err) || errors.Is(err, syscall.ENETUNREACH) {
 			return false, nil
 		}
@@ -75,7 +77,7 @@ func (s *side) awaitLocal(a plan.Address) error {
 
 // await asks until the answer is yes. Nearly always the first one is.
 func await(ready func() (bool, error)) error {
-	const patience, pause = 2 * time.Second, 200 * time.Microsecond
+	const patience, pause = 10 * time.Second, 200 * time.Microsecond
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		if yes, err := ready(); yes || err != nil {
 			return err

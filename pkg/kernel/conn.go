@@ -16,28 +16,29 @@ import (
 // namespace and answers with the kernel's own words (extended acks). The library's handle, which looks more up than an
 // ADD can afford, is opened only by those who observe.
 type side struct {
-	space   netns.NsHandle // netns.None(): the namespace of the calling thread
-	sockets map[int]*nl.SocketHandle
-	library *netlink.Handle
-	known   map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
+	space     netns.NsHandle // netns.None(): the namespace of the calling thread
+	socket    *socket
+	netfilter *nl.SocketHandle // opened by those who need it
+	library   *netlink.Handle
+	known     map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
+	born      string                        // the end of the pair that this call made
 }
 
+// dial connects to the namespace of the calling thread, which is called space by who opens more of it.
 func dial(space netns.NsHandle) (*side, error) {
-	socket, err := nl.GetNetlinkSocketAt(space, netns.None(), unix.NETLINK_ROUTE)
+	socket, err := newSocket()
 	if err != nil {
-		return nil, fmt.Errorf("open a rtnetlink socket: %w", err)
+		return nil, err
 	}
-	_ = socket.SetExtAck(true) // a kernel that cannot still answers with an errno
-	return &side{
-		space:   space,
-		sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}},
-		known:   map[string]*netlink.LinkAttrs{},
-	}, nil
+	// The loopback interface is the first of each namespace (LOOPBACK_IFINDEX, include/net/flow.h).
+	known := map[string]*netlink.LinkAttrs{"lo": {Name: "lo", Index: 1}}
+	return &side{space: space, socket: socket, known: known}, nil
 }
 
 func (s *side) close() {
-	for _, socket := range s.sockets {
-		socket.Close()
+	s.socket.close()
+	if s.netfilter != nil {
+		s.netfilter.Close()
 	}
 	if s.library != nil {
 		s.library.Close()
@@ -58,14 +59,22 @@ func (s *side) handle() (*netlink.Handle, error) {
 
 // request begins a message whose answer is an acknowledgement, or an error.
 func (s *side) request(kind, flags int) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
-	req.Sockets = s.sockets
-	return req
+	return nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
 }
 
-func send(req *nl.NetlinkRequest) error {
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+// send has the kernel carry out a request.
+func (s *side) send(req *nl.NetlinkRequest) error {
+	_, err := s.ask(req)
 	return err
+}
+
+// ask has the kernel carry out a request, and returns the messages that answer it.
+func (s *side) ask(req *nl.NetlinkRequest) ([][]byte, error) {
+	answers, err := s.socket.exchange(req)
+	if err != nil {
+		return nil, err
+	}
+	return answers[0].messages, answers[0].err
 }
 
 // indexOf finds an interface by its name, once.
@@ -84,25 +93,43 @@ func (s *side) indexOf(name string) (int, error) {
 // skipStats is RTEXT_FILTER_SKIP_STATS of include/uapi/linux/rtnetlink.h.
 const skipStats = 1 << 3
 
-// linkByName finds an interface by its name or an alternative name, in O(1): the kernel hashes both. It leaves out the
-// counters, which the kernel would have to add up over all processors.
+// linkByName finds an interface by its name or an alternative name, in O(1): the kernel hashes both.
 func (s *side) linkByName(name string) (netlink.Link, error) {
+	message, err := s.linkMessage(name)
+	if err != nil {
+		return nil, err
+	}
+	return netlink.LinkDeserialize(nil, message)
+}
+
+// look is linkByName for who needs little of what the kernel tells: its attributes (IFLA_*).
+func (s *side) look(name string) ([]byte, error) {
+	message, err := s.linkMessage(name)
+	if err != nil {
+		return nil, err
+	}
+	return message[unix.SizeofIfInfomsg:], nil
+}
+
+// linkMessage leaves out the counters, which the kernel would have to add up over all processors.
+func (s *side) linkMessage(name string) ([]byte, error) {
 	req := s.request(unix.RTM_GETLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	kind := unix.IFLA_IFNAME
 	if len(name) >= unix.IFNAMSIZ {
 		kind = unix.IFLA_ALT_IFNAME
 	}
 	req.AddData(nl.NewRtAttr(kind, nl.ZeroTerminated(name)))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	answers, err := s.ask(req)
 	if err != nil {
 		return nil, fmt.Errorf("look up interface %s: %w", name, err)
 	}
 	if len(answers) == 0 {
 		return nil, fmt.Errorf("look up interface %s: %w", name, syscall.ENODEV)
 	}
-	return netlink.LinkDeserialize(nil, answers[0])
+	return answers[0], nil
 }
 
 // whole repeats a dump that the kernel marked as interrupted: something came or went meanwhile, and some of what stayed

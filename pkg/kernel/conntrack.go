@@ -205,21 +205,21 @@ func (n *Node) flows(filter flowFilter) ([]flow, error) {
 
 // dialNetfilter opens the socket at its first use: most calls have none.
 func (s *side) dialNetfilter() error {
-	if s.sockets[unix.NETLINK_NETFILTER] != nil {
+	if s.netfilter != nil {
 		return nil
 	}
 	socket, err := nl.GetNetlinkSocketAt(s.space, netns.None(), unix.NETLINK_NETFILTER)
 	if err != nil {
 		return fmt.Errorf("open a netfilter socket: %w", err)
 	}
-	s.sockets[unix.NETLINK_NETFILTER] = &nl.SocketHandle{Socket: socket}
+	s.netfilter = &nl.SocketHandle{Socket: socket}
 	return nil
 }
 
 func (s *side) conntrack(kind, flags int, is4 bool) *nl.NetlinkRequest {
 	const subsystem = 1 // NFNL_SUBSYS_CTNETLINK
 	req := nl.NewNetlinkRequest(subsystem<<8|kind, flags)
-	req.Sockets = s.sockets
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: s.netfilter}
 	fam := uint8(unix.AF_INET6)
 	if is4 {
 		fam = unix.AF_INET

@@ -15,7 +15,7 @@ import (
 // Detach removes the host end of an attachment, found by the name that only this attachment can have. An interface of
 // that name that says it belongs to something else stays. One that says nothing is of an ADD that was killed before it
 // could write the alias.
-func (n *Node) Detach(owner lease.Owner) error {
+func (n *Node) Detach(owner lease.Owner, how Removal) error {
 	name := owner.HostName()
 	l, err := n.host.linkByName(name)
 	if missing(err) {
@@ -27,7 +27,13 @@ func (n *Node) Detach(owner lease.Owner) error {
 	if l.Type() != "veth" || !ours(l.Attrs(), owner) {
 		return nil
 	}
-	if err := n.host.deleteLink(name); err != nil && !missing(err) {
+	if how.Wait {
+		err = n.host.deleteLink(name)
+	} else {
+		delete(n.host.known, name)
+		err = n.host.unlink(l.Attrs().Index, how.Hold)
+	}
+	if err != nil && !missing(err) {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "remove interface %s", name)
 	}
 	return nil
@@ -43,6 +49,7 @@ func ours(a *netlink.LinkAttrs, owner lease.Owner) bool {
 type Attached struct {
 	Name  string // the interface's
 	Alias string // whose it is; empty when its ADD was killed before it could say
+	index int
 }
 
 // String names the host end and whose it is.
@@ -57,7 +64,7 @@ func (n *Node) Attachments(network string) ([]Attached, error) {
 	var found []Attached
 	for _, l := range links {
 		if a := l.Attrs(); l.Type() == "veth" && belongs(a, network) {
-			found = append(found, Attached{Name: a.Name, Alias: a.Alias})
+			found = append(found, Attached{Name: a.Name, Alias: a.Alias, index: a.Index})
 		}
 	}
 	return found, nil
@@ -85,10 +92,10 @@ func hostEnd(a *netlink.LinkAttrs) bool {
 }
 
 // belongs reports whether an interface is a host end of a network: by its alias or, until its ADD has written that, by
-// its group, which the request that made it gave it.
+// its group, which the request that made it gave it. One that a GC has doomed is any network's to remove.
 func belongs(a *netlink.LinkAttrs, network string) bool {
 	if unlabelled(a) {
-		return a.Group&^plan.GroupChecked == plan.Group(network)
+		return a.Group&^plan.GroupChecked == plan.Group(network) || a.Group == plan.GroupDoomed
 	}
 	return lease.Owns(a.Alias, network) && hostEnd(a)
 }

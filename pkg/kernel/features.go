@@ -40,7 +40,7 @@ func (s *side) ethtool(link string, request []byte) (int, error) {
 }
 
 // descriptor is a socket of the namespace.
-func (s *side) descriptor() int { return s.sockets[unix.NETLINK_ROUTE].Socket.GetFd() }
+func (s *side) descriptor() int { return s.socket.fd }
 
 // words32 is a request for ethtool of so many words, the first of which is the command.
 func words32(n int, first ...uint32) []byte {

@@ -29,7 +29,7 @@ func (n *Node) applyKnobs(k plan.Knobs) (bool, error) {
 	if k.TxQLen != nil {
 		req.AddData(nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(*k.TxQLen))))
 	}
-	return true, send(req)
+	return true, n.container.send(req)
 }
 
 // observeKnobs reads the flags as they were set: the kernel does not count what packet sockets ask for meanwhile

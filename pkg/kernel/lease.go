@@ -115,7 +115,7 @@ func (s *side) addAltName(index int, name string) error {
 	list := nl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
 	list.AddRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name))
 	req.AddData(list)
-	return send(req)
+	return s.send(req)
 }
 
 // applyLease takes a lease back that a host end has lost.

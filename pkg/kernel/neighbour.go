@@ -11,12 +11,12 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// applyNeighbour makes an entry that never expires, so that neither side ever asks for the other.
-func (n *Node) applyNeighbour(e plan.Neighbour) (bool, error) {
+// neighbourErrand makes an entry that never expires, so that neither side ever asks for the other.
+func (n *Node) neighbourErrand(e plan.Neighbour) (errand, error) {
 	s := n.side(e.Place)
 	index, err := s.indexOf(e.Link)
 	if err != nil {
-		return false, err
+		return errand{}, err
 	}
 	req := s.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	req.AddData(&netlink.Ndmsg{
@@ -24,7 +24,7 @@ func (n *Node) applyNeighbour(e plan.Neighbour) (bool, error) {
 	})
 	req.AddData(nl.NewRtAttr(unix.NDA_DST, e.Addr.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, e.MAC))
-	return true, send(req)
+	return errand{side: s, req: req}, nil
 }
 
 func (n *Node) observeNeighbour(e plan.Neighbour) (plan.Object, error) {

@@ -26,6 +26,7 @@ type Node struct {
 	host      *side
 	container *side
 	netns     ns.NetNS
+	home      int                         // the host's, a descriptor, once a container was entered
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
 	found     map[string]netlink.Link     // bridges that Apply changed, as they were
@@ -49,29 +50,39 @@ func Open() (*Node, error) {
 // Enter opens the container's network namespace at a path. It fails with UnknownContainer when there is nothing at the
 // path, and with InvalidNetNS when it is no network namespace or the host's own.
 func (n *Node) Enter(path string) error {
-	space, err := openNamespace(path)
+	home, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return cnierr.Wrap(cnierr.IOFailure, err, "look at the plugin's own network namespace")
+	}
+	space, err := openNamespace(path, home)
+	if err != nil {
+		_ = unix.Close(home)
 		return err
 	}
-	container, err := dial(netns.NsHandle(space.Fd()))
-	if err != nil {
-		_ = space.Close()
-		return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
-	}
-	n.netns, n.container = space, container
-	return nil
+	n.netns, n.home = space, home
+	err = n.Inside(func() error {
+		n.container, err = dial(netns.NsHandle(space.Fd()))
+		return err
+	})
+	return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
 }
+
+// ownNamespace is that of the thread that looks.
+const ownNamespace = "/proc/thread-self/ns/net"
 
 // Close releases the sockets and the namespace.
 func (n *Node) Close() {
 	n.host.close()
 	if n.container != nil {
 		n.container.close()
+	}
+	if n.netns != nil {
+		_ = unix.Close(n.home)
 		_ = n.netns.Close()
 	}
 }
 
-func openNamespace(path string) (ns.NetNS, error) {
+func openNamespace(path string, home int) (ns.NetNS, error) {
 	space, err := ns.GetNS(path)
 	if err != nil {
 		var gone ns.NSPathNotExistErr
@@ -80,7 +91,7 @@ func openNamespace(path string) (ns.NetNS, error) {
 		}
 		return nil, cnierr.Wrap(cnierr.InvalidNetNS, err, "CNI_NETNS: %q is not a network namespace", path)
 	}
-	if err := usable(space); err != nil {
+	if err := usable(space, home); err != nil {
 		_ = space.Close()
 		return nil, err
 	}
@@ -89,12 +100,12 @@ func openNamespace(path string) (ns.NetNS, error) {
 
 // usable refuses what is not a network namespace (ioctl_ns(2): NS_GET_NSTYPE, Linux 4.11), and the host's own. The
 // library takes any namespace, and any file of /proc, for one.
-func usable(space ns.NetNS) error {
+func usable(space ns.NetNS, home int) error {
 	kind, err := unix.IoctlRetInt(int(space.Fd()), unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
 		return cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is not a network namespace", space.Path())
 	}
-	own, err := isOwn(space)
+	own, err := same(int(space.Fd()), home)
 	if err == nil && own && !overridden() {
 		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", space.Path())
 	}
@@ -107,16 +118,13 @@ func overridden() bool {
 	return v == "1" || strings.EqualFold(v, "true")
 }
 
-// isOwn compares namespaces by device and inode, which is what makes two of them the same (namespaces(7)).
-func isOwn(space ns.NetNS) (bool, error) {
-	var mine, theirs unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &mine); err != nil {
-		return false, cnierr.Wrap(cnierr.IOFailure, err, "look at the plugin's own network namespace")
+// same compares namespaces by device and inode, which is what makes two of them the same (namespaces(7)).
+func same(a, b int) (bool, error) {
+	var x, y unix.Stat_t
+	if err := errors.Join(unix.Fstat(a, &x), unix.Fstat(b, &y)); err != nil {
+		return false, cnierr.Wrap(cnierr.IOFailure, err, "compare the network namespaces")
 	}
-	if err := unix.Fstat(int(space.Fd()), &theirs); err != nil {
-		return false, cnierr.Wrap(cnierr.IOFailure, err, "look at %s", space.Path())
-	}
-	return mine.Dev == theirs.Dev && mine.Ino == theirs.Ino, nil
+	return x.Dev == y.Dev && x.Ino == y.Ino, nil
 }
 
 // Inside runs fn on a thread that is in the container's namespace, for what only a thread's own view shows: /proc/sys.
@@ -127,12 +135,6 @@ func (n *Node) Inside(fn func() error) (err error) {
 		return fn()
 	}
 	runtime.LockOSThread()
-	home, err := ns.GetCurrentNS()
-	if err != nil {
-		runtime.UnlockOSThread()
-		return cnierr.Wrap(cnierr.KernelRefused, err, "remember the host's network namespace")
-	}
-	defer home.Close()
 	if err := n.netns.Set(); err != nil {
 		runtime.UnlockOSThread()
 		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.Path())
@@ -140,7 +142,7 @@ func (n *Node) Inside(fn func() error) (err error) {
 	n.entered = true
 	defer func() {
 		n.entered = false
-		if back := home.Set(); back != nil {
+		if back := unix.Setns(n.home, unix.CLONE_NEWNET); back != nil {
 			err = errors.Join(err, cnierr.Wrap(cnierr.KernelRefused, back, "return from %s", n.netns.Path()))
 			return
 		}

@@ -10,19 +10,17 @@ import (
 // Apply makes the kernel hold an object. created is false when it was there already, so that there is nothing to undo. A shared object that was there
 // but is not what the plan wants is a Conflict, unless it can be changed without harm to others.
 func (n *Node) Apply(o plan.Object) (created bool, err error) {
+	if e, err := n.errand(o); err != nil || e.req != nil {
+		return n.applyErrand(o, e, err)
+	}
 	switch o := o.(type) {
 	case plan.Bridge:
 		created, err = n.applyBridge(o)
 	case plan.Pair:
 		created, err = n.applyPair(o)
-	case plan.Interface:
-		created, err = n.applyInterface(o)
 	case plan.Address:
 		created, err = n.applyAddress(o)
-	case plan.Route:
-		created, err = n.applyRoute(o)
-	case plan.Neighbour:
-		created, err = n.applyNeighbour(o)
+	case plan.Route: // nothing to do: an address implies it
 	case plan.Sysctl:
 		created, err = n.applySysctl(o)
 	case plan.Port:
@@ -53,6 +51,15 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
 	return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
+}
+
+func (n *Node) applyErrand(o plan.Object, e errand, err error) (bool, error) {
+	if err != nil {
+		return false, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
+	}
+	e.object = o
+	created, err := send([]errand{e})
+	return len(created) > 0, err
 }
 
 // Observe returns the object as the kernel shows it, or nil when it is not there.

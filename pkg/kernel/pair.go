@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -39,21 +40,17 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 	msg.Index = int32(n.host.known[p.Host].Index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
-	if err := send(req); err != nil {
+	if err := n.host.send(req); err != nil {
 		return true, fmt.Errorf("write the alias: %w", err)
 	}
 	return true, nil
 }
 
-// createPair asks the kernel to echo what it made, which gives both indexes without another request. Not when it is to
-// join a bridge: the kernel echoes first, then sets the master, and takes the pair back when that fails
-// (rtnl_newlink_create). The echo would hide the error.
+// createPair asks the kernel to echo what it made, which gives both indexes without another request. The echo alone says
+// little about a pair that is to join a bridge: the kernel echoes first, then sets the master, and takes the pair back
+// when that fails (rtnl_newlink_create).
 func (n *Node) createPair(p plan.Pair, master int) error {
-	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
-	if master == 0 {
-		flags |= unix.NLM_F_ECHO
-	}
-	req := n.host.request(unix.RTM_NEWLINK, flags)
+	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	req.AddData(msg)
@@ -80,23 +77,34 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	endAttributes(func(kind int, value []byte) { req.AddData(nl.NewRtAttr(kind, value)) }, p.Ends.Host)
 	endAttributes(func(kind int, value []byte) { peer.AddRtAttr(kind, value) }, p.Ends.Peer)
 	req.AddData(info)
-	echo, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	echo, err := n.host.ask(req)
 	if err != nil {
 		return err
 	}
-	if len(echo) > 0 {
-		made, err := netlink.LinkDeserialize(nil, echo[0])
-		if err != nil {
-			return fmt.Errorf("read the kernel's echo: %w", err)
-		}
-		n.host.known[p.Host] = made.Attrs()
-		n.container.known[p.Peer] = &netlink.LinkAttrs{Name: p.Peer, Index: made.Attrs().ParentIndex, MTU: cmp.Or(p.PeerMTU, made.Attrs().MTU)}
-		return nil
+	if len(echo) == 0 {
+		return errors.Join(errors.New("the kernel did not say what it made"), present(n.host.deleteLink(p.Host)))
 	}
-	if _, err := n.host.indexOf(p.Host); err != nil {
-		return errors.Join(err, present(n.host.deleteLink(p.Host)))
-	}
+	n.meetPair(p, echo[0])
 	return nil
+}
+
+// meetPair notes the indexes of both ends, and that they are new: no setting of theirs is anybody's.
+func (n *Node) meetPair(p plan.Pair, echo []byte) {
+	host := &netlink.LinkAttrs{Name: p.Host, Index: int(nl.DeserializeIfInfomsg(echo).Index)}
+	peer := &netlink.LinkAttrs{Name: p.Peer}
+	walkAll(echo[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+		switch kind {
+		case unix.IFLA_LINK:
+			peer.Index = int(binary.NativeEndian.Uint32(value))
+		case unix.IFLA_MTU:
+			host.MTU = int(binary.NativeEndian.Uint32(value))
+		case unix.IFLA_ADDRESS:
+			host.HardwareAddr = append(net.HardwareAddr(nil), value...)
+		}
+	})
+	peer.MTU = cmp.Or(p.PeerMTU, host.MTU)
+	n.host.known[p.Host], n.container.known[p.Peer] = host, peer
+	n.host.born, n.container.born = p.Host, p.Peer
 }
 
 // ErrBridgeGone says that the bridge was removed after it had been looked up. Look for it again.
@@ -174,14 +182,14 @@ func (s *side) deleteLink(name string) error {
 	req := s.request(unix.RTM_DELLINK, 0)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	return send(req)
+	return s.send(req)
 }
 
-// applyInterface gives the container's end its address and brings it up, in one request.
-func (n *Node) applyInterface(i plan.Interface) (bool, error) {
+// interfaceErrand gives the container's end its address and brings it up.
+func (n *Node) interfaceErrand(i plan.Interface) (errand, error) {
 	index, err := n.container.indexOf(i.Name)
 	if err != nil {
-		return false, err
+		return errand{}, err
 	}
 	req := n.container.request(unix.RTM_NEWLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -193,7 +201,7 @@ func (n *Node) applyInterface(i plan.Interface) (bool, error) {
 	if i.MAC != nil {
 		req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, i.MAC))
 	}
-	return true, send(req)
+	return errand{side: n.container, req: req}, nil
 }
 
 func (n *Node) observeInterface(i plan.Interface) (plan.Object, error) {

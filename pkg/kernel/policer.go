@@ -53,7 +53,7 @@ func (n *Node) applyPolicer(p plan.Policer) (bool, error) {
 	options.AddRtAttr(nl.TCA_BPF_NAME, nl.ZeroTerminated(policerName))
 	options.AddRtAttr(nl.TCA_BPF_FLAGS, nl.Uint32Attr(nl.TCA_BPF_FLAG_ACT_DIRECT))
 	req.AddData(options)
-	if err := send(req); err != nil {
+	if err := n.host.send(req); err != nil {
 		return false, lacking(err, "egressRate needs the classifier bpf: want the kernel module cls_bpf")
 	}
 	return true, nil
@@ -65,7 +65,7 @@ func (n *Node) ensureClsact(index int, key string) error {
 		Ifindex: int32(index), Parent: tcClsact, Handle: tcClsact &^ 0xffff,
 	})
 	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
-	if err := send(req); err != nil && !errors.Is(err, syscall.EEXIST) {
+	if err := n.host.send(req); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return lacking(err, key+" needs the queueing discipline clsact: want the kernel module sch_ingress")
 	}
 	return nil
@@ -88,7 +88,7 @@ func (n *Node) observePolicer(p plan.Policer) (plan.Object, error) {
 		return nil, err
 	}
 	req := n.host.discipline(unix.RTM_GETTFILTER, 0, policerFilter(index))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
+	answers, err := n.host.ask(req)
 	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
 		return nil, syscall.ENOENT // without clsact there is nowhere to look
 	}

@@ -39,7 +39,7 @@ func (n *Node) applyPort(p plan.Port) (bool, error) {
 		info.AddRtAttr(brportLocked, flag(true))
 	}
 	req.AddData(info)
-	if err := send(req); err != nil {
+	if err := n.host.send(req); err != nil {
 		return false, err
 	}
 	return true, n.ensureLocked(p)
@@ -72,7 +72,7 @@ func (n *Node) observePort(p plan.Port) (plan.Object, error) {
 	req := n.host.request(unix.RTM_GETLINK, 0)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Link)))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	answers, err := n.host.ask(req)
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +108,17 @@ func portSettings(m []byte) map[uint16][]byte {
 }
 
 func walk(b []byte, kind uint16, fn func([]byte)) {
+	walkAll(b, func(k uint16, value []byte) {
+		if k == kind {
+			fn(value)
+		}
+	})
+}
+
+func walkAll(b []byte, fn func(kind uint16, value []byte)) {
 	attrs, _ := nl.ParseRouteAttr(b)
 	for _, a := range attrs {
-		if a.Attr.Type&typeMask == kind {
-			fn(a.Value)
-		}
+		fn(a.Attr.Type&typeMask, a.Value)
 	}
 }
 

@@ -15,28 +15,33 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// applyRoute adds a route and never replaces one. On the host's side a route to the same destination belongs to somebody
+// routeErrand adds a route and never replaces one. On the host's side a route to the same destination belongs to somebody
 // else: EEXIST is an error there. In the container the kernel may have made the very route with the address.
-func (n *Node) applyRoute(r plan.Route) (bool, error) {
+func (n *Node) routeErrand(r plan.Route) (errand, error) {
 	if r.Implied {
-		return false, nil
+		return errand{}, nil
 	}
 	s := n.side(r.Place)
 	index, err := s.indexOf(r.Link)
 	if err != nil {
-		return false, err
+		return errand{}, err
 	}
 	if r.SrcIfNone.IsValid() && !r.Src.IsValid() && !s.hasSource(r.Dst.Addr()) {
 		r.Src = r.SrcIfNone
 	}
-	err = send(s.routeRequest(r, index))
-	if errors.Is(err, syscall.EEXIST) && r.Place == plan.Container {
-		if len(n.differences(r)) == 0 {
-			return false, nil
+	e := errand{side: s, req: s.routeRequest(r, index)}
+	if r.Place == plan.Container {
+		e.judge = func(err error) (bool, error) {
+			if !errors.Is(err, syscall.EEXIST) {
+				return err == nil, err
+			}
+			if len(n.differences(r)) == 0 {
+				return false, nil
+			}
+			return false, occupied(r, err)
 		}
-		return false, occupied(r, err)
 	}
-	return err == nil, err
+	return e, nil
 }
 
 // occupied says how two networks of one container get along. The kernel takes one route of a destination, table and
@@ -111,7 +116,7 @@ func (s *side) hasSource(a netip.Addr) bool {
 	msg.Dst_len = uint8(a.BitLen())
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, a.AsSlice()))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+	answers, err := s.ask(req)
 	if err != nil {
 		return false
 	}

@@ -20,7 +20,7 @@ const actToTable = 1
 
 // applyRule adds a rule unless the very same one is there, left by an ADD that was killed.
 func (n *Node) applyRule(r plan.Rule) (bool, error) {
-	err := send(n.ruleRequest(r, unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL))
+	err := n.container.send(n.ruleRequest(r, unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL))
 	switch {
 	case errors.Is(err, syscall.EEXIST):
 		return false, nil
@@ -32,7 +32,9 @@ func (n *Node) applyRule(r plan.Rule) (bool, error) {
 }
 
 // undoRule removes the one rule that is alike in everything: the kernel compares each attribute of the request.
-func (n *Node) undoRule(r plan.Rule) error { return send(n.ruleRequest(r, unix.RTM_DELRULE, 0)) }
+func (n *Node) undoRule(r plan.Rule) error {
+	return n.container.send(n.ruleRequest(r, unix.RTM_DELRULE, 0))
+}
 
 // ruleRequest describes a rule. struct fib_rule_hdr has the layout of struct rtmsg, with the action for the type.
 func (n *Node) ruleRequest(r plan.Rule, kind, flags int) *nl.NetlinkRequest {
@@ -125,4 +127,4 @@ func (n *Node) innerEnd(outer *netlink.LinkAttrs) (string, error) {
 
 // OwnNamespace reports whether the container's namespace is the plugin's own, which Enter allows to a caller who
 // insists.
-func (n *Node) OwnNamespace() (bool, error) { return isOwn(n.netns) }
+func (n *Node) OwnNamespace() (bool, error) { return same(int(n.netns.Fd()), n.home) }

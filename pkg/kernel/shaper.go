@@ -57,7 +57,7 @@ func (n *Node) applyShaper(s plan.Shaper) (bool, error) {
 		options.AddRtAttr(nl.TCA_TBF_RATE64, nl.Uint64Attr(s.Rate))
 	}
 	req.AddData(options)
-	if err := send(req); err != nil {
+	if err := side.send(req); err != nil {
 		return false, lacking(err, "shaping needs the queueing discipline tbf: want the kernel module sch_tbf")
 	}
 	if s.GSO == 0 {
@@ -68,7 +68,7 @@ func (n *Node) applyShaper(s plan.Shaper) (bool, error) {
 	link.Index = int32(index)
 	req.AddData(link)
 	req.AddData(nl.NewRtAttr(unix.IFLA_GSO_MAX_SIZE, nl.Uint32Attr(s.GSO)))
-	return true, send(req)
+	return true, side.send(req)
 }
 
 // ProbeBandwidth reports whether the kernel can shape, and police when egress is set. It fails with FeatureMissing.
@@ -89,7 +89,7 @@ func (n *Node) observeShaper(s plan.Shaper) (plan.Object, error) {
 		return nil, err
 	}
 	req := side.discipline(unix.RTM_GETQDISC, unix.NLM_F_ECHO, nl.TcMsg{Ifindex: int32(index), Parent: tcRoot})
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC)
+	answers, err := side.ask(req)
 	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
 		return nil, syscall.ENOENT
 	}

@@ -48,7 +48,7 @@ func (n *Node) applySourceFilter(f plan.SourceFilter) (bool, error) {
 	options.AddRtAttr(nl.TCA_BPF_NAME, nl.ZeroTerminated(sourceFilterName))
 	options.AddRtAttr(nl.TCA_BPF_FLAGS, nl.Uint32Attr(nl.TCA_BPF_FLAG_ACT_DIRECT))
 	req.AddData(options)
-	if err := send(req); err != nil {
+	if err := n.host.send(req); err != nil {
 		return false, lacking(err, key+" needs the classifier bpf: want the kernel module cls_bpf")
 	}
 	return true, nil
@@ -76,7 +76,7 @@ func (n *Node) observeSourceFilter(f plan.SourceFilter) (plan.Object, error) {
 		return nil, err
 	}
 	req := n.host.discipline(unix.RTM_GETTFILTER, 0, sourceFilterAt(index))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
+	answers, err := n.host.ask(req)
 	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
 		return nil, syscall.ENOENT // without clsact there is nowhere to look
 	}

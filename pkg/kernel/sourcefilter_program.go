@@ -23,6 +23,7 @@ const (
 // taken an outer VLAN tag off before tc sees the frame (skb_vlan_untag in __netif_receive_skb_core).
 const (
 	frameMAC, frameType, frameData = 6, 12, 14
+	maxLength, snapPoints          = 1500, 0xaaaa // IEEE 802.3: a type up to here is a length; 802.2's access points of SNAP
 
 	arpKinds, arpSizes, arpMAC, arpIP, arpEnd = frameData, frameData + 4, frameData + 8, frameData + 14, frameData + 28
 
@@ -52,7 +53,7 @@ type filterProgram struct {
 
 // sourceFilterProgram is the program of a source filter, in words:
 //
-//	Ethernet: the source is the container's MAC; no second VLAN tag, and no RARP
+//	Ethernet: the source is the container's MAC; no second VLAN tag, no RARP, no SNAP behind which IP or ARP could hide
 //	ARP:      the sender is the container's MAC, with one of its IPv4 addresses, or none (a probe, RFC 5227)
 //	IPv4:     the source is one of its addresses
 //	IPv6:     the source is one of its addresses, or none: then only MLD and duplicate address detection
@@ -72,6 +73,10 @@ func sourceFilterProgram(f plan.SourceFilter) []classic.Instruction {
 	for _, kind := range []uint32{unix.ETH_P_8021Q, unix.ETH_P_8021AD, unix.ETH_P_RARP} {
 		p.when(kind, "drop")
 	}
+	p.unless(classic.JumpLessOrEqual, maxLength, "next")
+	p.atLeast(frameData + 2)
+	p.load(frameData, 2)
+	p.when(snapPoints, "drop")
 	p.to("next")
 	p.arp(f)
 	p.ipv4(f)

@@ -16,10 +16,18 @@ import (
 // that opens it (proc_net.c).
 const sysctls = "/proc/sys"
 
-// applySysctl reads first and writes only what differs: many are right already, and some writes take the RTNL lock.
+// applySysctl reads first and writes only what differs: many are right already, and some writes take the RTNL lock. Of an
+// interface that this call made nothing has to be kept, and nothing is to be taken back.
 func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 	err = n.in(s.Place, func() error {
 		path := filepath.Join(sysctls, s.Key)
+		if n.side(s.Place).ownSysctl(s.Key) {
+			err := writeFile(path, s.Value+"\n")
+			if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
+				return nil
+			}
+			return lacksIPv6(s.Key, err)
+		}
 		now, err := readSetting(path)
 		if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
 			return nil
@@ -35,7 +43,7 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 			n.before[s.Key] = now
 		}
 		// An empty line empties a list, writing nothing does not.
-		if err := os.WriteFile(path, []byte(s.Value+"\n"), 0); err != nil {
+		if err := writeFile(path, s.Value+"\n"); err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 		return nil
@@ -62,7 +70,7 @@ func (n *Node) undoSysctl(s plan.Sysctl) error {
 	if !ok || s.Place != plan.Host {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(sysctls, s.Key), []byte(before), 0)
+	return writeFile(filepath.Join(sysctls, s.Key), before)
 }
 
 func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
@@ -82,6 +90,6 @@ func (n *Node) Setting(key string) (string, error) { return readSetting(filepath
 
 // readSetting gives the words of a setting with one space between them; the kernel puts tabs between numbers.
 func readSetting(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	return strings.Join(strings.Fields(string(b)), " "), err
 }

@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,11 +25,13 @@ func write(p plan.Place, key, value string) func(m *machine) error {
 
 func TestSysctl(t *testing.T) {
 	t.Parallel()
+	another := pair // after which the first is not the one that was just made
+	another.Host, another.Peer = "vo", "eth1"
 	var scenarios []scenario
 	for _, p := range []plan.Place{plan.Host, plan.Container} {
 		key := "net/ipv4/conf/" + link(p) + "/proxy_arp"
 		scenarios = append(scenarios, scenario{
-			name: p.String(), given: []plan.Object{pair, inside}, sticks: p == plan.Container,
+			name: p.String(), given: []plan.Object{pair, inside, another}, sticks: p == plan.Container,
 			object: plan.Sysctl{Place: p, Key: key, Value: "1"},
 			breaks: []change{
 				{"another value", write(p, key, "0"), wants("value", "1", "0")},
@@ -37,6 +40,47 @@ func TestSysctl(t *testing.T) {
 		})
 	}
 	runScenarios(t, scenarios)
+}
+
+// TestSysctlOfANewPair: what is set of an interface that the same call made is set whichever way the kernel offers, and
+// is nothing to take back.
+func TestSysctlOfANewPair(t *testing.T) {
+	t.Parallel()
+	settings := map[string]string{"net/ipv4/neigh/%s/proxy_delay": "0", "net/ipv6/conf/%s/accept_ra": "0"}
+	for _, name := range []string{
+		"accept_local", "accept_redirects", "accept_source_route", "arp_accept", "arp_announce", "arp_filter",
+		"arp_ignore", "arp_notify", "bootp_relay", "log_martians", "promote_secondaries", "proxy_arp", "proxy_arp_pvlan",
+		"route_localnet", "rp_filter", "secure_redirects", "send_redirects", "shared_media", "src_valid_mark",
+	} {
+		settings["net/ipv4/conf/%s/"+name] = "2" // which is nobody's default
+	}
+	for format, value := range settings {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			on(t, func(m *machine) {
+				m.apply(pair, inside)
+				for _, p := range []plan.Place{plan.Host, plan.Container} {
+					s := plan.Sysctl{Place: p, Key: fmt.Sprintf(format, link(p)), Value: value}
+					if len(m.findings(s)) == 0 {
+						m.Errorf("%s is set before it is applied", s.ID())
+					}
+					if created, err := m.kernel.Apply(s); created || err != nil {
+						m.Errorf("%s: created %v, %v, want it set and nothing to undo", s.ID(), created, err)
+					}
+					m.asPlanned(s)
+					m.must(write(p, s.Key, "4")(m))
+					if got := m.findings(s); len(got) != 1 || got[0].Want != value {
+						m.Errorf("CHECK finds %s, want that it is not %s", got, value)
+					}
+				}
+				m.undo(pair)
+				s := plan.Sysctl{Key: fmt.Sprintf(format, link(plan.Host)), Value: value}
+				if got := m.findings(s); len(got) == 0 {
+					m.Errorf("%s is still there after its interface", s.ID())
+				}
+			})
+		})
+	}
 }
 
 // TestSysctlIfPresent: what only some kernels have is set where it is and not missed where it is not.

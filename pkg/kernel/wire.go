@@ -121,7 +121,7 @@ func (n *Node) resize(index int, s netconf.Sizes) error {
 	msg.Index = int32(index)
 	req.AddData(msg)
 	sizeAttributes(func(kind int, value []byte) { req.AddData(nl.NewRtAttr(kind, value)) }, s)
-	return send(req)
+	return n.host.send(req)
 }
 
 // beyond keeps of the wanted sizes those that are larger than what there is.
@@ -192,7 +192,7 @@ func (n *Node) setQdisc(w plan.WireSettings) error {
 		Ifindex: int32(index), Parent: tcRoot, Handle: handleOne,
 	})
 	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated(w.Qdisc)))
-	return lacking(send(req), "qdisc: this kernel has no "+w.Qdisc+": want the kernel module sch_"+w.Qdisc)
+	return lacking(side.send(req), "qdisc: this kernel has no "+w.Qdisc+": want the kernel module sch_"+w.Qdisc)
 }
 
 func (n *Node) observeWireSettings(w plan.WireSettings) (plan.Object, error) {
@@ -218,7 +218,7 @@ func (s *side) rootQdisc(link string) (kind string, err error) {
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(link)))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	answers, err := s.ask(req)
 	if err != nil || len(answers) == 0 {
 		return "", cmp.Or(err, error(unix.ENODEV))
 	}

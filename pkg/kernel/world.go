@@ -57,7 +57,7 @@ func (n *Node) routeTo(to netip.Addr) []byte {
 	msg.Family, msg.Dst_len, msg.Flags = uint8(family(to)), uint8(to.BitLen()), fibMatch
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+	answers, err := n.host.ask(req)
 	if err != nil || len(answers) == 0 {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (n *Node) linkAttrs(index int) *netlink.LinkAttrs {
 	msg.Index = int32(index)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
-	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	answers, err := n.host.ask(req)
 	if err != nil || len(answers) == 0 {
 		return nil
 	}

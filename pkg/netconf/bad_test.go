@@ -84,6 +84,7 @@ func TestBadType(t *testing.T) {
 			`mtu: 99999999999999999999 is not valid: want an integer`,
 		},
 		{"boolean", Request{}, veth(`"ipMasq": "true"`), 6, `ipMasq: "true" is not valid: want true or false`},
+		{"how to delete", Request{}, veth(`"syncDelete": "yes"`), 6, `syncDelete: "yes" is not valid: want true or false`},
 		{"pointer", Request{}, veth(`"isDefaultGateway": 1`), 6, `isDefaultGateway: 1 is not valid: want true or false`},
 		{"list", Request{}, veth(`"vlanTrunk": {"id": 1}`), 6, `vlanTrunk: {"id":1} is not valid: want a list`},
 		{"element", Request{}, veth(`"vlanTrunk": [{"id": 1}, 2]`), 6, `vlanTrunk[1]: 2 is not valid: want an object`},
@@ -779,13 +780,13 @@ func TestBadVersion(t *testing.T) {
 		},
 	})
 	for _, tt := range unknown { // the same, without what Parse alone looks at
-		err := Vet(Request{Config: []byte(tt.config)})
+		_, err := Vet(Request{Config: []byte(tt.config)})
 		if coded := cnierr.Of(err, 0); err == nil || coded.Code != tt.code || coded.Msg != tt.msg {
 			t.Errorf("%s: Vet gave %v, want %s", tt.name, err, tt.msg)
 		}
 	}
 	for _, v := range []string{`"0.1.0"`, `"1.1.0"`, `""`, `null`} {
-		if err := Vet(Request{Config: []byte(`{"cniVersion": ` + v + `, "name": "net"}`)}); err != nil {
+		if _, err := Vet(Request{Config: []byte(`{"cniVersion": ` + v + `, "name": "net"}`)}); err != nil {
 			t.Errorf("Vet refuses cniVersion %s: %v", v, err)
 		}
 	}

@@ -64,6 +64,8 @@ type Config struct {
 	EnableDAD      bool // wait for IPv6 duplicate address detection
 	// DisableContainerInterface leaves the container's interface down and without addresses.
 	DisableContainerInterface bool
+	// SyncDelete has DEL wait until the kernel has no work left with the interface that it removes.
+	SyncDelete bool
 
 	HostPorts HostPorts
 

@@ -77,19 +77,19 @@ func (d decoder) object(path string, raw json.RawMessage, into reflect.Value) er
 	if absent(raw) || json.Unmarshal(raw, &members) != nil {
 		return wrongType(cmp.Or(path, "the network configuration"), raw, "an object")
 	}
-	fields := keyFields(into.Type())
+	fields := keyFields(nil, into)
 	if err := d.unknownKey(path, members, fields); err != nil {
 		return err
 	}
 	for _, field := range fields {
-		member := d.member(members, key(field))
-		if absent(member) && field.Type != reflect.TypeFor[json.RawMessage]() {
+		member := d.member(members, field.key)
+		if absent(member) && field.value.Type() != reflect.TypeFor[json.RawMessage]() {
 			continue
 		}
 		inner := d
-		inner.anyKey = d.anyKey || field.Tag.Get("keys") != ""
-		inner.anyCase = d.anyCase || field.Tag.Get("keys") == "any case"
-		err := inner.value(join(path, key(field)), member, into.FieldByIndex(field.Index))
+		inner.anyKey = d.anyKey || field.keys != ""
+		inner.anyCase = d.anyCase || field.keys == "any case"
+		err := inner.value(join(path, field.key), member, field.value)
 		if err != nil && !d.lenient {
 			return err
 		}
@@ -132,13 +132,13 @@ func (d decoder) list(path string, raw json.RawMessage, into reflect.Value) erro
 
 // unknownKey refuses members that there is no field for. Keys with a domain or a path in them pass: runtimes add such
 // keys of their own, as cni.dev/valid-attachments is one.
-func (d decoder) unknownKey(path string, members map[string]json.RawMessage, fields []reflect.StructField) error {
+func (d decoder) unknownKey(path string, members map[string]json.RawMessage, fields []keyField) error {
 	if d.anyKey || d.lenient {
 		return nil
 	}
-	var known []string
-	for _, field := range fields {
-		known = append(known, key(field))
+	known := make([]string, len(fields))
+	for i, field := range fields {
+		known[i] = field.key
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if slices.Contains(known, name) || strings.ContainsAny(name, "/.") {
@@ -150,14 +150,26 @@ func (d decoder) unknownKey(path string, members map[string]json.RawMessage, fie
 	return nil
 }
 
-// keyFields lists the fields of a raw struct, embedded ones included, that stand for a JSON key.
-func keyFields(t reflect.Type) []reflect.StructField {
-	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return key(f) == "" })
+// keyField is a field of a raw struct that stands for a JSON key.
+type keyField struct {
+	key   string
+	keys  string // the tag that says which keys the value may have
+	value reflect.Value
 }
 
-func key(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return name
+// keyFields adds those of a struct to a list, those of embedded structs included.
+func keyFields(list []keyField, of reflect.Value) []keyField {
+	for i := range of.NumField() {
+		f := of.Type().Field(i)
+		if f.Anonymous {
+			list = keyFields(list, of.Field(i))
+			continue
+		}
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" {
+			list = append(list, keyField{key, f.Tag.Get("keys"), of.Field(i)})
+		}
+	}
+	return list
 }
 
 func absent(raw json.RawMessage) bool {

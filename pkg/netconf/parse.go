@@ -2,10 +2,10 @@ package netconf
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/containernetworking/cni/pkg/utils"
+	"unicode"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 )
@@ -67,6 +67,7 @@ func ParseLenient(r Request) *Config {
 		p.config.Bridge.Name = ""
 	}
 	p.hostPortsLenient()
+	p.config.SyncDelete = p.raw.SyncDelete
 	_ = p.ingress()
 	_ = p.table()
 	_ = p.previous()
@@ -109,6 +110,17 @@ func (p *parser) attachment() {
 
 // nameRule is the specification's for network names and container ids (CNI spec 1.1.0, section 1 and section 2).
 const nameRule = "letters, digits, '_', '.' and '-', the first a letter or a digit"
+
+// validName holds a name against it.
+func validName(name string) bool {
+	alphanumeric := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' }
+	for i := range len(name) {
+		if !alphanumeric(name[i]) && (i == 0 || !strings.ContainsRune("_.-", rune(name[i]))) {
+			return false
+		}
+	}
+	return name != ""
+}
 
 func (p *parser) identity() error {
 	if err := p.version(); err != nil {
@@ -204,6 +216,7 @@ func (p *parser) bridgeless() error {
 func (p *parser) link() error {
 	raw, c := p.raw, p.config
 	c.DisableContainerInterface = raw.DisableContainerInterface
+	c.SyncDelete = raw.SyncDelete
 	c.EnableDAD = raw.EnableDAD
 	c.DNS = raw.DNS
 	if c.Mode == Routed {
@@ -324,8 +337,8 @@ func beforeLists(version string) bool { return version == "0.1.0" || version == 
 const ifNameRule = `1 to 15 bytes without '/', ':', '%' and white space, and not ".", "..", "all" or "default"`
 
 func validIfName(name string) bool {
-	return utils.ValidateInterfaceName(name) == nil && !strings.ContainsAny(name, "%\x00") &&
-		name != "all" && name != "default"
+	return 0 < len(name) && len(name) <= 15 && !strings.ContainsAny(name, "/:%\x00") &&
+		!strings.ContainsFunc(name, unicode.IsSpace) && !slices.Contains([]string{".", "..", "all", "default"}, name)
 }
 
 func missing(path, want string) error {

@@ -31,6 +31,7 @@ type rawConfig struct {
 	IsDefaultGateway          *bool   `json:"isDefaultGateway"`
 	EnableDAD                 bool    `json:"enabledad"`
 	DisableContainerInterface bool    `json:"disableContainerInterface"`
+	SyncDelete                bool    `json:"syncDelete"`
 
 	rawBandwidth
 	BandwidthLatency *int `json:"bandwidthLatency"` // milliseconds

@@ -8,6 +8,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -96,8 +97,49 @@ func (p *parser) sysctl(path string, m member) (Sysctl, error) {
 		parts[i] = ifName
 	}
 	s.Key = strings.Join(parts, "/")
+	if s.Key == reservedPorts {
+		s.Value = portRanges(s.Value)
+	}
 	s.OfInterface = len(parts) == 5 && (parts[2] == "conf" || parts[2] == "neigh") && parts[3] == ifName
 	return s, p.lasts(path, s)
+}
+
+// reservedPorts is the setting that holds a list of ports. The kernel shows it sorted and joined into ranges
+// (proc_do_large_bitmap, kernel/sysctl.c), whatever was written.
+const reservedPorts = "net/ipv4/ip_local_reserved_ports"
+
+// portRanges is a list of ports as the kernel shows it. What is no such list stays as it is: the kernel refuses it.
+func portRanges(list string) string {
+	type ports struct{ first, last uint64 }
+	var ranges, joined []ports
+	for item := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(item, "-")
+		if !isRange {
+			last = first
+		}
+		from, err1 := strconv.ParseUint(first, 10, 16)
+		to, err2 := strconv.ParseUint(last, 10, 16)
+		if err1 != nil || err2 != nil || from > to {
+			return list
+		}
+		ranges = append(ranges, ports{from, to})
+	}
+	slices.SortFunc(ranges, func(a, b ports) int { return cmp.Compare(a.first, b.first) })
+	for _, r := range ranges {
+		if end := len(joined) - 1; end >= 0 && r.first <= joined[end].last+1 {
+			joined[end].last = max(joined[end].last, r.last)
+			continue
+		}
+		joined = append(joined, r)
+	}
+	words := make([]string, len(joined))
+	for i, r := range joined {
+		words[i] = strconv.FormatUint(r.first, 10)
+		if r.last > r.first {
+			words[i] += "-" + strconv.FormatUint(r.last, 10)
+		}
+	}
+	return strings.Join(words, ",")
 }
 
 // ifNamePart stands for the container's interface in the name of a setting.

@@ -45,6 +45,27 @@ func TestSysctlNames(t *testing.T) {
 	}
 }
 
+// The kernel shows a list of ports otherwise than it was written, and CHECK compares with what it shows.
+func TestSysctlOfPorts(t *testing.T) {
+	for value, want := range map[string]string{
+		"":                        "",
+		"8080":                    "8080",
+		"8080,9148,8081":          "8080-8081,9148",
+		"30000-30010,30005-30020": "30000-30020",
+		"5-5,1-3,4,7":             "1-5,7",
+		"2-9,3-4,65535":           "2-9,65535",
+		"9-2":                     "9-2",
+		"http":                    "http",
+		"1,65536":                 "1,65536",
+		"1,,2":                    "1,,2",
+	} {
+		c := mustParse(t, Request{Config: []byte(veth(`"sysctl": {"net.ipv4.ip_local_reserved_ports": "` + value + `"}`))})
+		equal(t, "value of "+value, c.Tuning.Sysctls[0].Value, want)
+	}
+	c := mustParse(t, Request{Config: []byte(veth(`"sysctl": {"net.ipv4.ping_group_range": "2,1"}`))})
+	equal(t, "another setting's value", c.Tuning.Sysctls[0].Value, "2,1")
+}
+
 func TestSysctlOrder(t *testing.T) {
 	c := mustParse(t, Request{IfName: "aaa", Config: []byte(veth(`"sysctl": {
 		"net.ipv4.conf.IFNAME.forwarding": "0", "net.ipv4.conf.default.forwarding": "0", "net.ipv4.tcp_rmem": "1 2 3",

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/utils"
 	libversion "github.com/containernetworking/cni/pkg/version"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -13,32 +12,33 @@ import (
 
 // Vet checks what no verb can do without, not even one that forgives everything else: the configuration is a JSON
 // object with a valid network name and a version of the specification that exists, and the container id and the interface
-// name, where given, are valid. The CNI library refuses the same, in words that name neither key nor value. The errors are
-// those of Parse.
-func Vet(r Request) error {
+// name, where given, are valid. The errors are
+// those of Parse. It returns the version.
+func Vet(r Request) (version string, err error) {
 	var config struct {
 		Name       json.RawMessage `json:"name"`
 		CNIVersion json.RawMessage `json:"cniVersion"`
 	}
 	p := parser{request: r, config: new(Config)}
 	if err := p.variables(); err != nil {
-		return err
+		return "", err
 	}
 	if err := (decoder{anyKey: true}).config(r.Config, &config); err != nil {
-		return err
+		return "", err
 	}
 	if err := (decoder{}).decode("cniVersion", config.CNIVersion, &p.raw.CNIVersion); err != nil {
-		return err
+		return "", err
 	}
 	if err := (decoder{}).decode("name", config.Name, &p.raw.Name); err != nil {
-		return err
+		return "", err
 	}
-	return p.identity()
+	err = p.identity()
+	return p.config.CNIVersion, err
 }
 
 // variables checks the parameters that name the attachment.
 func (p *parser) variables() error {
-	if id := p.request.ContainerID; id != "" && utils.ValidateContainerID(id) != nil {
+	if id := p.request.ContainerID; id != "" && !validName(id) {
 		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_CONTAINERID", id, nameRule)
 	}
 	if name := p.request.IfName; name != "" && !validIfName(name) {
@@ -51,7 +51,7 @@ func (p *parser) name() error {
 	if p.raw.Name == "" {
 		return missing("name", "the network's name")
 	}
-	if utils.ValidateNetworkName(p.raw.Name) != nil {
+	if !validName(p.raw.Name) {
 		return cnierr.Key(cnierr.InvalidConfig, "name", p.raw.Name, nameRule)
 	}
 	return nil

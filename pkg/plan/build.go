@@ -100,6 +100,12 @@ func refuseRA(link string) Sysctl {
 	return Sysctl{Key: "net/ipv6/conf/" + link + "/accept_ra", Value: "0", IfPresent: true}
 }
 
+// withoutIPv6 keeps IPv6 off a host end whose network has none: nothing listens there to what containers say, and the
+// kernel has no link-local address, multicast groups and routes to keep for each of thousands of host ends.
+func withoutIPv6(link string) Sysctl {
+	return Sysctl{Key: "net/ipv6/conf/" + link + "/disable_ipv6", Value: "1", IfPresent: true}
+}
+
 func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
@@ -188,10 +194,12 @@ func (b *builder) inside() {
 		b.insideSysctl("net/ipv6/conf/%s/disable_ipv6", "0", false)
 		b.insideSysctl("net/ipv6/conf/%s/accept_dad", map[bool]string{true: "1", false: "0"}[b.cfg.EnableDAD], true)
 	}
-	if len(b.addrs.List) > 0 {
-		b.insideSysctl("net/ipv6/conf/%s/accept_ra", "0", true)
-		if b.cfg.Mode == netconf.Bridged {
+	if len(b.addrs.List) > 0 && b.cfg.Mode == netconf.Bridged {
+		b.insideSysctl("net/ipv6/conf/%s/accept_ra", "0", true) // other containers' are nobody's router
+		if b.has(true) {
 			b.insideSysctl("net/ipv4/conf/%s/arp_notify", "1", true)
+		}
+		if b.has(false) {
 			b.insideSysctl("net/ipv6/conf/%s/ndisc_notify", "1", true)
 		}
 	}

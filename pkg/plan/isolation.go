@@ -21,11 +21,15 @@ const (
 	GroupChecked uint32 = 0x0000_0002
 )
 
+// GroupDoomed is no network's: GC puts host ends there that it is about to delete.
+const GroupDoomed = Groups | GroupChecked
+
 // Group is the group of a network: 26 bits of a hash of its name. Two networks share one with a probability of one in 67
 // million; a restrictive ingress policy refuses to.
 func Group(network string) uint32 {
+	const least = 0x0000_0004 // of a name whose hash is nothing but zeros
 	sum := sha256.Sum256([]byte(network))
-	return Groups | binary.BigEndian.Uint32(sum[:])&^(GroupsMask|GroupChecked)
+	return Groups | max(least, binary.BigEndian.Uint32(sum[:])&^(GroupsMask|GroupChecked))
 }
 
 func pairGroup(cfg *netconf.Config) uint32 {

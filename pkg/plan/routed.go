@@ -19,8 +19,10 @@ func (b *builder) routed() {
 	}
 	if b.has(false) {
 		b.guardSysctl("net/ipv6/conf/"+hostEnd+"/disable_ipv6", "0")
+		add(&b.plan.Guards, refuseRA(hostEnd))
+	} else {
+		add(&b.plan.Guards, withoutIPv6(hostEnd))
 	}
-	add(&b.plan.Guards, refuseRA(hostEnd))
 	gateway := b.routedGateways()
 	for _, a := range b.addrs.List {
 		b.routedAddress(a, gateway(a.Prefix.Addr()))

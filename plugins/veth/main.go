@@ -1,23 +1,25 @@
 // Command veth is a CNI plugin: a container runtime executes it with CNI_COMMAND and a network configuration on standard
 // input. It also answers to configurations of type "bridge" and "ptp" when it is installed under those names.
+
+// A call lives for milliseconds: it has no use for the processor limit of its cgroup, which takes a tenth of one to find,
+// nor for following it.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
+	"strings"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
-	current "github.com/containernetworking/cni/pkg/types/100"
 	specversion "github.com/containernetworking/cni/pkg/version"
 
-	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/netconf"
 )
@@ -31,95 +33,59 @@ func init() { runtime.LockOSThread() }
 func main() { os.Exit(run()) }
 
 func run() int {
-	input, err := prepare()
+	verb := os.Getenv("CNI_COMMAND")
+	if verb == "" { // somebody at a shell
+		fmt.Fprintf(os.Stderr, "CNI plugin veth %s\nCNI protocol versions supported: %s\n", version, strings.Join(specversion.All.SupportedVersions(), ", "))
+		return 0
+	}
+	input, err := io.ReadAll(os.Stdin)
 	if err != nil {
-		return fail("", cnierr.Of(err, cnierr.IOFailure))
+		return fail("", cnierr.Wrap(cnierr.IOFailure, err, "read the configuration from standard input"))
 	}
-	asked := askedVersion(input)
-	if os.Getenv("CNI_COMMAND") == "VERSION" {
-		return answerVersion(asked)
-	}
-	if err := vet(input); err != nil {
-		return fail(asked, cnierr.Of(err, types.ErrInternal))
-	}
-	funcs := skel.CNIFuncs{Add: add, Check: check, Del: del, GC: gc, Status: status}
-	if e := skel.PluginMainFuncsWithError(funcs, specversion.All, "CNI plugin veth "+version); e != nil {
-		return fail(asked, e)
+	if err := call(verb, input); err != nil {
+		return fail(askedVersion(input), err)
 	}
 	return 0
 }
 
-// prepare reads standard input ahead of the library, because the version asked for belongs into every error and into the
-// answer to VERSION, and puts it back. It also fills in CNI_PATH, which the specification lets a runtime leave out and
-// the library demands: the directory this plugin is in.
-func prepare() ([]byte, error) {
-	if os.Getenv("CNI_COMMAND") == "" {
-		return nil, nil
+// call carries out a verb.
+func call(verb string, input []byte) error {
+	if verb == "VERSION" {
+		return tellVersions(askedVersion(input))
 	}
-	if os.Getenv("CNI_PATH") == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find the plugin's own directory for CNI_PATH: %w", err)
-		}
-		if err := os.Setenv("CNI_PATH", filepath.Dir(self)); err != nil {
-			return nil, fmt.Errorf("set CNI_PATH: %w", err)
-		}
-	}
-	input, err := io.ReadAll(os.Stdin)
+	v, err := find(verb)
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration from standard input: %w", err)
+		return err
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("hand the configuration on: %w", err)
-	}
-	go func() {
-		_, _ = io.Copy(w, bytes.NewReader(input)) // fails only if nobody reads, who then reports it
-		_ = w.Close()
-	}()
-	os.Stdin = r
-	return input, nil
-}
-
-// vet says what is wrong with a call before the library does, in words that name the key and the value. A call without a
-// verb is somebody at a shell, whom the library tells what this is.
-func vet(input []byte) error {
-	switch verb := os.Getenv("CNI_COMMAND"); verb {
-	case "":
-		return nil
-	case "ADD", "CHECK", "DEL", "GC", "STATUS":
-	default:
-		return cnierr.Key(cnierr.InvalidEnvironment, "CNI_COMMAND", verb, "ADD, CHECK, DEL, GC, STATUS or VERSION")
-	}
-	return netconf.Vet(netconf.Request{
-		ContainerID: os.Getenv("CNI_CONTAINERID"), IfName: os.Getenv("CNI_IFNAME"), Config: input,
+	return v.run(context.Background(), netconf.Request{
+		ContainerID: os.Getenv("CNI_CONTAINERID"), Netns: os.Getenv("CNI_NETNS"), IfName: os.Getenv("CNI_IFNAME"),
+		Args: os.Getenv("CNI_ARGS"), Config: input,
 	})
 }
 
+func tellVersions(asked string) error {
+	if asked == "" {
+		asked = specversion.Current()
+	}
+	return json.NewEncoder(os.Stdout).Encode(struct {
+		CNIVersion string   `json:"cniVersion"`
+		Supported  []string `json:"supportedVersions"`
+	}{asked, specversion.All.SupportedVersions()})
+}
+
+// askedVersion is that of the configuration, which belongs into every answer. Whoever needs more of a configuration than
+// its version reports what is wrong with it.
 func askedVersion(input []byte) string {
 	var conf struct {
 		CNIVersion string `json:"cniVersion"`
 	}
-	_ = json.Unmarshal(input, &conf) // whoever needs more than the version reports what is wrong
+	_ = json.Unmarshal(input, &conf)
 	return conf.CNIVersion
 }
 
-func answerVersion(asked string) int {
-	if asked == "" {
-		asked = specversion.Current()
-	}
-	answer := struct {
-		CNIVersion string   `json:"cniVersion"`
-		Supported  []string `json:"supportedVersions"`
-	}{asked, specversion.All.SupportedVersions()}
-	if err := json.NewEncoder(os.Stdout).Encode(answer); err != nil {
-		return 1
-	}
-	return 0
-}
-
-// fail prints an error as CNI spec 1.1.0, section "Error", wants it: on standard output, with the version asked for.
-func fail(asked string, e *types.Error) int {
+// fail prints an error as CNI spec 1.1.0, section "Error", wants it: on standard output, with the version asked for. One
+// without a code gets the specification's catch-all for a plugin's own failures.
+func fail(asked string, err error) int {
 	if asked == "" {
 		asked = specversion.Current()
 	}
@@ -129,57 +95,6 @@ func fail(asked string, e *types.Error) int {
 	_ = out.Encode(struct { // there is no other place to complain
 		CNIVersion string `json:"cniVersion"`
 		*types.Error
-	}{asked, e})
+	}{asked, cnierr.Of(err, types.ErrInternal)})
 	return 1
-}
-
-func request(args *skel.CmdArgs) netconf.Request {
-	// The namespace is checked before anything is changed; the library would do it again afterwards, and could still fail
-	// an ADD that has succeeded.
-	args.NetnsOverride = "1"
-	return netconf.Request{
-		ContainerID: args.ContainerID, Netns: args.Netns, IfName: args.IfName, Args: args.Args, Config: args.StdinData,
-	}
-}
-
-func add(args *skel.CmdArgs) error {
-	cfg, err := netconf.Parse(request(args))
-	if err != nil {
-		return coded(err)
-	}
-	return coded(attach.Add(context.Background(), cfg, func(r *current.Result) error {
-		return types.PrintResult(r, cfg.CNIVersion)
-	}))
-}
-
-func check(args *skel.CmdArgs) error {
-	cfg, err := netconf.Parse(request(args))
-	if err != nil {
-		return coded(err)
-	}
-	return coded(attach.Check(context.Background(), cfg))
-}
-
-func del(args *skel.CmdArgs) error {
-	return coded(attach.Del(context.Background(), netconf.ParseLenient(request(args))))
-}
-
-func gc(args *skel.CmdArgs) error {
-	return coded(attach.GC(context.Background(), netconf.ParseLenient(request(args)), os.Stderr))
-}
-
-func status(args *skel.CmdArgs) error {
-	cfg, err := netconf.Parse(request(args))
-	if err != nil {
-		return coded(err)
-	}
-	return coded(attach.Status(context.Background(), cfg))
-}
-
-// coded gives an error without a code the specification's catch-all for the plugin's own failures.
-func coded(err error) error {
-	if err == nil {
-		return nil
-	}
-	return cnierr.Of(err, types.ErrInternal)
 }

@@ -79,7 +79,10 @@ func installReference() (string, error) {
 		return dir, nil
 	}
 	fmt.Fprintf(os.Stderr, "bench: installing the reference plugins %s in %s\n", referenceVersion, dir)
-	return dir, goCommand(dir, args...)
+	if err := goCommand(dir, args...); err != nil {
+		return "", err
+	}
+	return dir, nil
 }
 
 // goCommand runs the go command; what it installs is put into a directory.
@@ -88,7 +91,7 @@ func goCommand(dir string, args ...string) error {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOBIN="+dir)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go %s: %w", strings.Join(args[:2], " "), err)
+		return fmt.Errorf("go %s: %w", args[0], err)
 	}
 	return nil
 }

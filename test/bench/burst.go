@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/veth-cni/veth/test/bench/chart"
 	"github.com/veth-cni/veth/test/bench/report"
 )
 
@@ -68,7 +69,7 @@ func (b *bursts) once(c *contender, workers int, r *rates) error {
 	containers, err := create("burst", b.size)
 	defer func() {
 		closeAll(containers)
-		err = settle()
+		settle()
 	}()
 	if err != nil {
 		return err
@@ -89,26 +90,39 @@ func (b *bursts) once(c *contender, workers int, r *rates) error {
 	if err := reap(); err != nil {
 		return err
 	}
+	gone := time.Since(start)
 	perSecond := func(d time.Duration) float64 { return float64(b.size) / d.Seconds() }
 	r.add, r.del = append(r.add, perSecond(add)), append(r.del, perSecond(del))
-	r.gone = append(r.gone, perSecond(time.Since(start)))
-	return err
+	r.gone = append(r.gone, perSecond(gone))
+	return nil
 }
 
-// section is the table and the chart's bars.
+// panels are the chart's, two for each number of workers.
+func (b *bursts) panels(all map[string]*rates) []chart.Panel {
+	var panels []chart.Panel
+	for _, workers := range b.workers {
+		add := chart.Panel{Title: fmt.Sprintf("ADDs in a second, %d at a time", workers)}
+		del := chart.Panel{Title: fmt.Sprintf("DELs in a second, %d at a time", workers)}
+		for _, c := range b.contenders {
+			r, ours := all[burstLabel(c.label, workers)], all[burstLabel(c.beside, workers)]
+			add.Bars = append(add.Bars, bar(c, r.add, report.Ratios(r.add, ours.add)))
+			del.Bars = append(del.Bars, bar(c, r.del, report.Ratios(r.del, ours.del)))
+		}
+		panels = append(panels, add, del)
+	}
+	return panels
+}
+
 func (b *bursts) table(all map[string]*rates) report.Table {
 	t := report.Table{Head: []string{
-		"at a time", "", "ADD/s", "veth is", "DEL/s", "veth is", "DEL/s until the kernel is done",
+		"at a time", "", "ADD/s", "of veth's", "DEL/s", "of veth's", "DEL/s until the kernel is done",
 	}}
 	for _, workers := range b.workers {
 		for _, c := range b.contenders {
 			r, ours := all[burstLabel(c.label, workers)], all[burstLabel(c.beside, workers)]
-			row := []string{
-				fmt.Sprint(workers), c.label, spread(r.add), "", spread(r.del), "", spread(r.gone),
-			}
+			row := []string{fmt.Sprint(workers), c.label, spread(r.add), "", spread(r.del), "", spread(r.gone)}
 			if c.beside != c.label {
-				row[3] = ratio(ours.add, r.add)
-				row[5] = ratio(ours.del, r.del)
+				row[3], row[5] = ratio(r.add, ours.add), ratio(r.del, ours.del)
 			}
 			t.Rows = append(t.Rows, row)
 		}

@@ -24,14 +24,15 @@ type stage struct {
 // contender is what attaches containers to a node of its own: a chain of plugins and their configurations.
 type contender struct {
 	label     string
+	beside    string // the label of the one whose times this one's are divided by; its own: of none
 	reference bool
-	beside    string // the label that this one's times are divided by
-	present   int    // containers that are on the node already
+	needs     []string // programs that its plugins execute, besides plugins
+	present   int      // containers that are on the node already
 	stages    []stage
-	prepare   func() error // gives the node what the network's first ADD would; nil: nothing
+	prepare   func() error // gives the node what others have from their first ADD; nil: nothing
 
 	host     *host
-	attached int // attachments so far, whether they are there still or not
+	attached int // attachments so far, whether they are still there or not
 	crowd    []*node.Namespace
 }
 

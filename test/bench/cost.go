@@ -25,14 +25,14 @@ type cost struct {
 
 // costs measures each contender several times, on a node without other containers.
 func costs(tries int) ([]*cost, error) {
-	chosen := []*contender{
-		least(leastRouted, leastRouted, false, false),
+	chosen := choose([]*contender{
+		least(leastRouted, vethRouted, false, false),
 		ours(vethRouted, routed),
+		theirs(refPtp, vethRouted, refPTP),
 		ours(vethFull, with(bridged, complete)),
-	}
-	if binaries.Reference != "" {
-		chosen = append(chosen, theirs(refPtp, vethRouted, refPTP), theirs(refIptables, vethFull, chain("iptables")...))
-	}
+		theirs(refFullIptables, vethFull, chain("iptables")...),
+		theirs(refFullNftables, vethFull, chain("nftables")...),
+	})
 	e := experiment{contenders: chosen}
 	defer e.close()
 	if err := e.open(); err != nil {

@@ -178,9 +178,7 @@ func (e *experiment) close() {
 			c.host.close()
 		}
 	}
-	if err := settle(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-	}
+	settle()
 }
 
 // create makes namespaces for containers.
@@ -207,16 +205,22 @@ func closeAll(list []*node.Namespace) {
 // settle waits until the kernel has taken apart all namespaces that were closed, so that it does not do so while
 // something is measured. It takes them in the order they were closed in: the last is one with an interface whose other
 // end can be watched.
-func settle() error {
+func settle() {
+	if err := awaitLast(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: waiting for namespaces to be gone:", err)
+	}
+}
+
+func awaitLast() error {
 	last, err := newHost()
 	if err != nil {
 		return err
 	}
 	defer last.world.Close()
-	if err := last.Namespace.Close(); err != nil {
+	if err := last.Close(); err != nil {
 		return err
 	}
-	for range 12000 {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		gone := false
 		err := last.world.Do(func() error {
 			_, err := netlink.LinkByName("uplink")
@@ -226,7 +230,6 @@ func settle() error {
 		if err != nil || gone {
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	return fmt.Errorf("after two minutes namespaces are there that were closed")
+	return errors.New("they are there after two minutes")
 }

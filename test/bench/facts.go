@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"fmt"
 	"os"
 	"regexp"
@@ -21,7 +22,7 @@ func (r *results) introduction() report.Section {
 		reference = "containernetworking/plugins " + referenceVersion + ", built here without cgo"
 	}
 	return report.Section{
-		Text: method,
+		Text: strings.TrimSpace(method),
 		Table: report.Table{Head: []string{"", ""}, Rows: [][]string{
 			{"date", time.Now().UTC().Format("2006-01-02")},
 			{"plugin", "veth " + binaries.Version},
@@ -29,12 +30,14 @@ func (r *results) introduction() report.Section {
 			{"machine", fmt.Sprintf("%s, %d CPUs, %s of memory", match("/proc/cpuinfo", `model name\s*: (.*)`, "unknown"), runtime.NumCPU(), memory())},
 			{"kernel", kernel()},
 			{"Go", runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH},
+			{"load before the run", r.load},
 			{"the run took", fmt.Sprintf("%.0f s", r.took.Seconds())},
 		}},
 	}
 }
 
-const method = "`make bench` has written this page. Times belong to the machine below; carry the ratios."
+//go:embed method.md
+var method string
 
 func match(path, pattern, otherwise string) string {
 	text, err := os.ReadFile(path)
@@ -46,6 +49,9 @@ func match(path, pattern, otherwise string) string {
 	}
 	return otherwise
 }
+
+// load is the machine's load average of the last minute.
+func load() string { return match("/proc/loadavg", `^(\S+)`, "unknown") }
 
 func memory() string {
 	kib, err := strconv.ParseFloat(match("/proc/meminfo", `MemTotal:\s*(\d+) kB`, ""), 64)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"slices"
 
 	"github.com/veth-cni/veth/test/bench/report"
 )
@@ -32,8 +33,8 @@ func (r *results) goals() report.Section {
 		list = append(list, report.Goal{What: what, Bound: bound, AtMost: true, Samples: samples})
 	}
 	// Of two ways to configure the reference the one counts that is faster.
-	fullAdd := faster(r.add("full", refIptables), r.add("full", refNftables))
-	fullDel := faster(r.del("full", refIptables), r.del("full", refNftables))
+	fullAdd := faster(r.add("full", refFullIptables), r.add("full", refFullNftables))
+	fullDel := faster(r.del("full", refFullIptables), r.del("full", refFullNftables))
 
 	least("ADD, reference bridge with masquerading (nftables) / veth", 12,
 		between(r.add("masquerade", refNftables), r.add("masquerade", vethBridge)))
@@ -58,6 +59,9 @@ func (r *results) goals() report.Section {
 		r.add("bridge-present", amongLabel(vethBridge, 900)), r.add("bridge-present", amongLabel(leastBridge, 900))))
 	least("200 ADDs by 8 callers, rate, veth / reference bridge with masquerading (nftables)", 12, r.burstRatio())
 	most("peak RSS of an ADD, veth / the reference's largest process, the full job", .5, r.peakRatio())
+	if r.options.short || len(r.options.only) < len(parts) {
+		list = slices.DeleteFunc(list, func(g report.Goal) bool { return len(g.Samples) == 0 })
+	}
 	return report.Section{Title: "What is wanted", Table: report.Goals(list)}
 }
 
@@ -85,5 +89,5 @@ func (r *results) peakRatio() []float64 {
 	for _, k := range r.cost {
 		peaks[k.label] = k.peaks
 	}
-	return report.Ratios(peaks[vethFull], peaks[refIptables])
+	return report.Ratios(peaks[vethFull], peaks[refFullIptables])
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -52,7 +53,7 @@ func parse() options {
 	var only string
 	flag.BoolVar(&o.short, "short", false, "few rounds and small sizes, to see that all of it works")
 	flag.StringVar(&only, "only", "", "measure these parts, with commas between: "+strings.Join(parts, ","))
-	flag.IntVar(&o.rounds, "rounds", 0, "rounds of the experiments that take longest per line; others have a multiple or a part (40, -short 3)")
+	flag.IntVar(&o.rounds, "rounds", 0, "rounds of an experiment; quick ones have a multiple of it, slow ones a part (default 40, with -short 3)")
 	flag.StringVar(&o.out, "o", "", "write control.md and its charts into this directory")
 	flag.StringVar(&o.veth, "plugin", "bin/veth", "the plugin")
 	flag.StringVar(&o.beside, "beside", "", "another build of the plugin, measured in the same rounds")
@@ -86,7 +87,8 @@ func (o options) run() error {
 	}
 	debug.SetGCPercent(-1) // garbage is collected between rounds
 	start := time.Now()
-	r := &results{options: o, samples: map[string]samples{}}
+	r := &results{options: o, samples: map[string]samples{}, load: load()}
+	fmt.Fprintf(os.Stderr, "bench: the load is %s; whatever else runs here is measured, too\n", r.load)
 	for _, part := range parts {
 		if !slices.Contains(o.only, part) {
 			continue
@@ -112,7 +114,7 @@ func (o options) run() error {
 func (r *results) measure(part string) (report.Section, error) {
 	sizes, ports, burst, workers := []int{0, 100, 1000, 4000}, []int{0, 100, 900}, 200, []int{1, 8, 16}
 	if r.options.short {
-		sizes, ports, burst, workers = []int{0, 20}, []int{0, 20}, 20, []int{1, 8}
+		sizes, ports, burst, workers = []int{0, 20}, []int{0, 20}, 10, []int{1, 8}
 	}
 	switch part {
 	case "start":
@@ -135,20 +137,18 @@ func (r *results) measure(part string) (report.Section, error) {
 	return r.costs()
 }
 
-// choose drops what cannot be measured, and adds the other build of the plugin beside it.
+// choose drops what cannot be measured here, and adds the other build of the plugin.
 func choose(all []*contender) []*contender {
 	var chosen []*contender
 	for _, c := range all {
-		program := c.stages[0].program
-		if binaries.Reference == "" && c.reference {
+		if !c.possible() {
 			continue
 		}
 		chosen = append(chosen, c)
-		if program == binaries.Veth && binaries.Beside != "" {
+		if c.stages[0].program == binaries.Veth && binaries.Beside != "" {
 			other := *c
 			other.label += otherBuild
-			conf := c.stages[0].conf
-			other.stages = []stage{{binaries.Beside, conf}}
+			other.stages = []stage{{binaries.Beside, c.stages[0].conf}}
 			chosen = append(chosen, &other)
 		}
 	}
@@ -156,3 +156,17 @@ func choose(all []*contender) []*contender {
 }
 
 const otherBuild = ", the other build"
+
+// possible is false, and standard error says why, where a program is missing.
+func (c *contender) possible() bool {
+	if c.reference && binaries.Reference == "" {
+		return false // which has been said
+	}
+	for _, name := range c.needs {
+		if _, err := exec.LookPath(name); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: without %s: %v\n", c.label, err)
+			return false
+		}
+	}
+	return true
+}

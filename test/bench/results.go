@@ -16,6 +16,7 @@ import (
 type results struct {
 	options  options
 	took     time.Duration
+	load     string             // before
 	samples  map[string]samples // by the experiment's name
 	rates    map[string]*rates  // of bursts, by label
 	cost     []*cost
@@ -38,7 +39,7 @@ func (r *results) experiment(e *experiment) (report.Section, error) {
 	for _, c := range e.contenders {
 		s, ours := all[c.label], all[c.beside]
 		row := []string{c.label, spread(s.add), "", spread(s.del), ""}
-		if c.label != c.beside {
+		if c.label != c.beside && ours != nil {
 			row[2], row[4] = ratio(s.add, ours.add), ratio(s.del, ours.del)
 		}
 		t.Rows = append(t.Rows, row)
@@ -76,16 +77,22 @@ func value(samples []float64) chart.Value {
 	return chart.Value{Low: s.Low, Median: s.Median, High: s.High}
 }
 
-func bar(label string, samples []float64) chart.Bar {
+// bar is a contender's, with its ratio to the one it is beside.
+func bar(c *contender, samples, ratios []float64) chart.Bar {
 	v := value(samples)
-	return chart.Bar{Label: label, Kind: kindOf(label), Value: v, Text: report.Digits(v.Median)}
+	text := report.Digits(v.Median)
+	if c.beside != c.label {
+		text += " (" + report.Factor(report.Summarize(ratios).Median) + ")"
+	}
+	return chart.Bar{Label: c.label, Kind: kindOf(c.label), Value: v, Text: text}
 }
 
 func barChart(e *experiment, all samples) chart.Chart {
 	add, del := chart.Panel{Title: "ADD, ms"}, chart.Panel{Title: "DEL, ms"}
 	for _, c := range e.contenders {
-		add.Bars = append(add.Bars, bar(c.label, all[c.label].add))
-		del.Bars = append(del.Bars, bar(c.label, all[c.label].del))
+		s, ours := all[c.label], all[c.beside]
+		add.Bars = append(add.Bars, bar(c, s.add, report.Ratios(s.add, ours.add)))
+		del.Bars = append(del.Bars, bar(c, s.del, report.Ratios(s.del, ours.del)))
 	}
 	return chart.Chart{Title: e.title, Panels: []chart.Panel{add, del}}
 }
@@ -142,20 +149,12 @@ func (r *results) bursts(b *bursts) (report.Section, error) {
 	if r.rates, err = b.run(rounds); err != nil {
 		return report.Section{}, err
 	}
-	add, del := chart.Panel{Title: "ADDs in a second"}, chart.Panel{Title: "DELs in a second"}
-	for _, workers := range b.workers {
-		for _, c := range b.contenders {
-			label := burstLabel(c.label, workers)
-			add.Bars = append(add.Bars, bar(label, r.rates[label].add))
-			del.Bars = append(del.Bars, bar(label, r.rates[label].del))
-		}
-	}
 	title := fmt.Sprintf("Bursts of %d", b.size)
 	return report.Section{
 		Title: title,
 		Text: "So many ADDs on an empty node, by so many callers at a time, then as many DELs; with masquerading. A DEL may\n" +
 			"return before the kernel has tidied up behind it, hence the last column.",
-		Images: r.image("bursts", chart.Chart{Title: title, Panels: []chart.Panel{add, del}}),
+		Images: r.image("bursts", chart.Chart{Title: title, Panels: b.panels(r.rates)}),
 		Table:  b.table(r.rates),
 		Notes:  fmt.Sprintf("Medians of %d rounds.", rounds),
 	}, nil
@@ -170,7 +169,8 @@ func (r *results) costs() (report.Section, error) {
 	return report.Section{
 		Title: "What else an ADD takes",
 		Table: costTable(r.cost),
-		Notes: fmt.Sprintf("Memory: median of %d. Size: each program once, without libraries; Go programs stripped.", tries),
+		Notes: fmt.Sprintf("Memory: medians of %d; less than the 2 MB of the program that launches it cannot be seen. Size: each program\n"+
+			"once, without libraries; Go programs stripped.", tries),
 	}, nil
 }
 

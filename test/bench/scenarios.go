@@ -12,7 +12,10 @@ const (
 	leastRouted = "floor, routed"
 	leastBridge = "floor, bridge"
 	refPtp      = "reference, ptp"
-	refBridged  = "reference, bridge"
+
+	refFullIptables = "reference chain, iptables"
+	refFullNftables = "reference chain, nftables"
+	refBridged      = "reference, bridge"
 )
 
 // ours is a contender with the plugin under test.
@@ -25,6 +28,14 @@ func theirs(label, beside string, confs ...object) *contender {
 	c := &contender{label: label, beside: beside, reference: true}
 	for _, conf := range confs {
 		c.stages = append(c.stages, reference(conf))
+		for _, key := range []string{"backend", "ipMasqBackend"} {
+			switch conf[key] {
+			case "iptables":
+				c.needs = append(c.needs, "iptables")
+			case "nftables":
+				c.needs = append(c.needs, "nft")
+			}
+		}
 	}
 	return c
 }
@@ -96,7 +107,7 @@ func chain(name string) []object {
 
 // full is everything a pod may want.
 func full() *experiment {
-	return &experiment{
+	e := &experiment{
 		name: "full", title: "The full job", rounds: .6,
 		text: "Masquerading, two hostPorts, a rate limit each way, isolation from other networks, two sysctls. For the\n" +
 			"reference this is the chain bridge (with host-local), portmap, bandwidth, firewall, tuning; its time is the sum of\n" +
@@ -105,10 +116,14 @@ func full() *experiment {
 			ours(vethFull, with(bridged, complete)),
 			ours("veth, routed, all of it", with(routed, complete)),
 			ours(vethBridge, bridged),
-			theirs(refIptables, vethFull, chain("iptables")...),
-			theirs(refNftables, vethFull, chain("nftables")...),
+			theirs(refFullIptables, vethFull, chain("iptables")...),
+			theirs(refFullNftables, vethFull, chain("nftables")...),
 		},
 	}
+	if !initialUser() {
+		e.text += " No limit on what\nthe container sends: this was not run as root."
+	}
+	return e
 }
 
 // dualStack is an address of each family.

@@ -145,8 +145,19 @@ func ethernet(me, victim, receiver Host) []Frame {
 			VLAN(0, unix.ETH_P_8021Q), VLAN(0, unix.ETH_P_ARP), forged)),
 		frame("forged ARP in a provider's tag", false, Ethernet(receiver.MAC, me.MAC, unix.ETH_P_8021AD,
 			VLAN(0, unix.ETH_P_8021Q), VLAN(0, unix.ETH_P_ARP), forged)),
+		frame("forged ARP behind SNAP", false, snap(receiver.MAC, me.MAC, unix.ETH_P_ARP, forged)),
+		frame("forged IPv4 behind SNAP", false, snap(receiver.MAC, me.MAC, unix.ETH_P_IP,
+			IPv4(victim.IPv4, receiver.IPv4, unix.IPPROTO_UDP, UDP("")))),
 		frame("reverse ARP", false, Ethernet(Broadcast, me.MAC, unix.ETH_P_RARP, ARP(4, victim, victim))),
 	}
+}
+
+// snap is a frame of IEEE 802.3 whose payload says its protocol in a SNAP header (RFC 1042), which some systems read as
+// if Ethernet's own had said it. The length leaves room for the name of a frame.
+func snap(to, from net.HardwareAddr, protocol uint16, payload []byte) []byte {
+	const names = 64
+	header := binary.BigEndian.AppendUint16([]byte{0xaa, 0xaa, 3, 0, 0, 0}, protocol)
+	return Ethernet(to, from, uint16(len(header)+len(payload)+names), header, payload)
 }
 
 func arp(me, victim Host) []Frame {

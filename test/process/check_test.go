@@ -176,7 +176,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			[]string{"host sysctl net/ipv4/conf/$HOST/rp_filter: value: want 1, found 0"},
 		},
 		{
-			"router advertisements in the container", routed, true, sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
+			"router advertisements in the container", bridged, true, sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
 			[]string{"container sysctl net/ipv6/conf/eth0/accept_ra: value: want 0, found 1"},
 		},
 		{

@@ -44,8 +44,8 @@ var reserved = map[string][]string{
 	"github.com/vishvananda/netns":                  {"pkg/kernel"},
 	"github.com/containernetworking/plugins/pkg/ns": {"pkg/kernel"},
 	"github.com/google/nftables":                    {"pkg/firewall"},
-	"github.com/containernetworking/cni/pkg/invoke": {"pkg/ipam"},
-	"os/exec":  {},
+	"github.com/containernetworking/cni/pkg/invoke": {}, // links net/http,
+	"os/exec":  {"pkg/ipam"},
 	"net/http": {},
 }
 

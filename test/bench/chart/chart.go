@@ -72,6 +72,7 @@ text { font: 13px sans-serif; fill: #24292f; }
 .k2 { fill: #8c959f; stroke: #8c959f; }
 .k3 { fill: #8250df; stroke: #8250df; }
 .line { fill: none; stroke-width: 2; }
+.whisker { stroke-width: 1.5; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3; }
 .grid { stroke: #484f58; }
@@ -168,8 +169,13 @@ func (d *drawing) lines(p Panel) {
 		x, _ := at(i, 0)
 		d.text(x, lineHeight+18, "small", "middle", tick)
 	}
-	for _, l := range p.Lines {
-		d.line(l, at)
+	for i, l := range p.Lines {
+		// Side by side, so that the spreads of lines that lie on each other can be told apart.
+		beside := 6 * (float64(i) - float64(len(p.Lines)-1)/2)
+		d.line(l, func(tick int, value float64) (x, y float64) {
+			x, y = at(tick, value)
+			return x + beside, y
+		})
 	}
 	d.y = bottom + 30
 	d.legend(p.Lines)
@@ -181,7 +187,7 @@ func (d *drawing) line(l Line, at func(int, float64) (float64, float64)) {
 		x, low := at(i, v.Low)
 		_, high := at(i, v.High)
 		_, y := at(i, v.Median)
-		d.rule("spread", x, low, x, high)
+		d.rule(fmt.Sprintf("k%d whisker", l.Kind), x, low, x, high)
 		fmt.Fprintf(d, `<circle cx="%.1f" cy="%.1f" r="3.5" class="k%d"/>`+"\n", x, y, l.Kind)
 		points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+
 	"golang.org/x/sys/unix"
 )
 

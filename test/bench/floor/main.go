@@ -11,8 +11,9 @@
 package main
 
 import (
-	"golang.org/x/sys/unix"
 	"runtime"
+
+	"golang.org/x/sys/unix"
 )
 
 // The main goroutine stays on the main thread: entering a namespace concerns a thread.

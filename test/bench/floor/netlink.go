@@ -2,8 +2,9 @@ package main
 
 import (
 	"encoding/binary"
-	"golang.org/x/sys/unix"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // batch is messages for the kernel, sent as one.
@@ -23,10 +24,7 @@ func (b *batch) end() {
 	binary.NativeEndian.PutUint32(b.buf[b.start:], uint32(len(b.buf)-b.start))
 }
 
-func (b *batch) raw(data []byte) {
-	b.buf = append(b.buf, data...)
-	b.buf = append(b.buf, make([]byte, -len(data)&3)...)
-}
+func (b *batch) raw(data []byte) { b.buf = append(b.buf, data...) }
 
 func (b *batch) attr(kind int, data []byte) {
 	b.close(b.nestWith(kind, data))

@@ -2,8 +2,9 @@ package main
 
 import (
 	"encoding/binary"
-	"golang.org/x/sys/unix"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // deleteInChild sends a request from a child and returns the child's process id. The kernel answers only after a wait
@@ -21,11 +22,11 @@ func deleteInChild(fd int, request []byte) int {
 		return int(pid)
 	}
 	for std := uintptr(0); std < 3; std++ {
-		unix.RawSyscall(unix.SYS_CLOSE, std, 0, 0)
+		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, std, 0, 0)
 	}
-	unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&request[0])), uintptr(len(request)))
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&request[0])), uintptr(len(request)))
 	for {
-		unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 	}
 }
 

@@ -35,13 +35,8 @@ func (g Goal) row() []string {
 	return []string{g.What, bound + Factor(g.Bound), Factors(s), met}
 }
 
-// Factor is a ratio to two digits, and from 10 on to a whole number: "1.35x", "28x".
-func Factor(f float64) string {
-	if f >= 10 {
-		return fmt.Sprintf("%.0fx", f)
-	}
-	return fmt.Sprintf("%.2fx", f)
-}
+// Factor is a ratio: "1.35x", "11.9x", "231x".
+func Factor(f float64) string { return Digits(f) + "x" }
 
 // Factors is a spread of ratios.
 func Factors(s Summary) string {

@@ -1,0 +1,38 @@
+package kernel
+
+import (
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// A setting is a file of a few bytes that never blocks. The standard library would register each with its poller, which
+// takes more system calls than reading or writing it.
+
+// readFile returns what a setting's file holds, up to a page: the kernel gives no more at once (proc_sysctl.c).
+func readFile(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 4096)
+	n, err := unix.Read(fd, b)
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return b[:n], nil
+}
+
+// writeFile writes a setting's file in one piece, as the kernel wants it.
+func writeFile(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}

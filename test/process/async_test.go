@@ -1,0 +1,260 @@
+package process
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/test/node"
+)
+
+// DEL leaves a child behind, which waits for the kernel: nobody waits for the child who waits for DEL, it is not the
+// runtime's, and soon it has ended.
+func TestDelHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	ports := with(routed, `{"capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [
+		{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}, {"hostPort": 8080, "containerPort": 80, "protocol": "udp"}]}}`)
+	for _, mode := range append([]mode{{"with ports", ports}}, modes...) {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			c := h.Container()
+			h.del(mode.config, h.Container("warm"))
+			seen := 0
+			for range 20 {
+				h.add(mode.config, c)
+				seen += h.delWatched(mode.config, c, h.Start)
+			}
+			if seen == 0 && echoes(t) {
+				t.Error("no DEL of 20 has left a child: each has waited for the kernel itself")
+			}
+			if s := h.Snapshot(); strings.Contains(s, "link veth") {
+				t.Errorf("an interface is left:\n%s", s)
+			}
+		})
+	}
+}
+
+// With syncDelete, DEL leaves nothing to be done.
+func TestSyncDelete(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	c := h.Container()
+	config := with(routed, `{"syncDelete": true}`)
+	h.add(config, h.Container("other"))
+	h.leaves(func() {
+		for range 5 {
+			h.add(config, c)
+			if n := h.delWatched(config, c, h.Start); n > 0 {
+				t.Errorf("%d children are left: want DEL to wait", n)
+			}
+		}
+	}, c)
+}
+
+// A runtime that is process 1 of its PID namespace would get the child, and may reap nothing but what it has started.
+func TestDelByProcess1(t *testing.T) {
+	t.Parallel()
+	// The shell is process 1 and the plugin 2; its threads and its child have the next numbers.
+	const script = `"$0" || exit; for p in $(seq 3 60); do if kill -0 $p 2>/dev/null; then echo "$p is left"; exit 9; fi; done`
+	h := newHost(t)
+	c := h.Container()
+	h.add(routed, h.Container("other"))
+	h.leaves(func() {
+		for range 5 {
+			h.add(routed, c)
+			cmd := h.command("DEL", routed, c)
+			shell := exec.Command("sh", "-c", script, cmd.Path)
+			shell.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"))
+			shell.Stdin, shell.Stdout, shell.Stderr = cmd.Stdin, cmd.Stdout, cmd.Stderr
+			shell.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+			h.finish(shell, h.Start(shell)).succeeds()
+		}
+	}, c)
+}
+
+// Where no child can be had, or it cannot do what it is for, DEL does it itself.
+func TestDelWithoutAChild(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		filter []unix.SockFilter
+		none   bool // no child
+	}{
+		{"no process can be made", onFork(unix.SECCOMP_RET_ERRNO | uint32(unix.EAGAIN)), true},
+		{"it is killed before it sends anything", onCall(unix.SYS_CLOSE_RANGE, unix.SECCOMP_RET_KILL_PROCESS), true},
+		{"a kernel that closes one descriptor at a time", onCall(unix.SYS_CLOSE_RANGE, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			c := h.Container()
+			h.add(routed, h.Container("other"))
+			h.leaves(func() {
+				for range 3 {
+					h.add(routed, c)
+					n := h.delWatched(routed, c, func(cmd *exec.Cmd) error {
+						return confined(tt.filter, func() error { return h.Start(cmd) })
+					})
+					if tt.none && n > 0 {
+						t.Errorf("%d children are left, want none", n)
+					}
+				}
+			}, c)
+		})
+	}
+}
+
+// delWatched is del by a runtime that waits for the end of standard output and error. It returns how many children were
+// left when it had ended, and expects of each that it holds nothing but netlink sockets, is not the runtime's, and ends.
+func (h *host) delWatched(config string, c *node.Namespace, start func(*exec.Cmd) error) int {
+	h.t.Helper()
+	mark := fmt.Sprintf("WATCHED=%s %d", h.t.Name(), time.Now().UnixNano())
+	cmd := h.command("DEL", config, c, mark)
+	r, w, err := os.Pipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err = start(cmd); err == nil {
+		err = cmd.Wait()
+	}
+	w.Close()
+	left := processes(mark)
+	at := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}
+	if _, polled := unix.Poll(at, 0); polled != nil || at[0].Revents&unix.POLLHUP == 0 {
+		h.t.Errorf("somebody still has standard output or error (%v)", polled)
+	}
+	if err != nil {
+		text := make([]byte, 4096)
+		n, _ := r.Read(text)
+		h.t.Fatalf("DEL: %v\n%s", err, text[:n])
+	}
+	for _, pid := range left {
+		h.ends(pid)
+	}
+	return len(left)
+}
+
+// ends expects of a child what delWatched says. At any moment it may have ended.
+func (h *host) ends(pid int) {
+	h.t.Helper()
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	fds, _ := filepath.Glob(dir + "fd/*")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && !strings.HasPrefix(to, "socket:") {
+			h.t.Errorf("a child of DEL has %s", to)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(dir + "stat")
+		if err != nil {
+			return
+		}
+		_, after, _ := bytes.Cut(stat, []byte(") ")) // state, parent
+		fields := bytes.Fields(after)
+		if string(fields[1]) == strconv.Itoa(os.Getpid()) {
+			h.t.Fatalf("the runtime is the parent of what DEL has left: %s", stat)
+		}
+		if string(fields[0]) == "Z" { // init's to reap
+			return
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatalf("a child of DEL does not end: %s", stat)
+		}
+	}
+}
+
+// processes lists those that have a variable in their environment.
+func processes(variable string) []int {
+	var list []int
+	all, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range all {
+		environ, _ := os.ReadFile(dir + "/environ") // of a zombie it is empty
+		if bytes.Contains(environ, []byte(variable+"\x00")) {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			list = append(list, pid)
+		}
+	}
+	return list
+}
+
+// echoes reports whether the kernel says when an interface is gone: Linux 6.2.
+func echoes(t *testing.T) bool {
+	t.Helper()
+	var name unix.Utsname
+	var major, minor int
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	return major > 6 || major == 6 && minor >= 2
+}
+
+// confined runs fn on a thread with a filter of system calls (seccomp(2)), which ends with it. What fn starts keeps it.
+func confined(filter []unix.SockFilter, fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		if err == nil {
+			if _, _, errno := unix.Syscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER,
+				uintptr(unsafe.Pointer(&program))); errno != 0 {
+				err = errno
+			}
+		}
+		if err == nil {
+			err = fn()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// Offsets in struct seccomp_data (include/uapi/linux/seccomp.h).
+const (
+	seccompNumber   = 0
+	seccompArgument = 16
+)
+
+// onCall is a filter for one system call, as this process makes them.
+func onCall(number, action uint32) []unix.SockFilter {
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: seccompNumber},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: number, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: action},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+}
+
+// onFork is a filter for clone(2) without CLONE_VM: threads, and what is about to execute another program, have that.
+func onFork(action uint32) []unix.SockFilter {
+	flags := uint32(seccompArgument)
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		flags += 4 // the lower half of the argument
+	}
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: seccompNumber},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_CLONE, Jf: 3},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: flags},
+		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.CLONE_VM, Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: action},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+}
