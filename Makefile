@@ -2,6 +2,7 @@
 GO            ?= go
 DESTDIR       ?=
 CNI_BIN       ?= /opt/cni/bin
+BINDIR        ?= /usr/local/bin
 FUZZTIME      ?= 10s
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -56,8 +57,9 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-install: build ## bin/veth to $(DESTDIR)$(CNI_BIN), usually as root
+install: build ## bin/veth to $(DESTDIR)$(CNI_BIN), bin/vethctl to $(DESTDIR)$(BINDIR), usually as root
 	install -D -m 755 bin/veth $(DESTDIR)$(CNI_BIN)/veth
+	install -D -m 755 bin/vethctl $(DESTDIR)$(BINDIR)/vethctl
 
 clean: ## remove bin/
 	@if [ -d bin ]; then chmod -R u+w bin; fi

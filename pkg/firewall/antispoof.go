@@ -93,13 +93,16 @@ func groupBits(key expr.MetaKey, word, bits uint32) []expr.Any {
 // ProbeSourceCheck is Probe for source checks.
 func (f *Firewall) ProbeSourceCheck() error { return f.probe(sourceChecking()) }
 
-// ApplySourceCheck makes the kernel drop forged sources. Where all is there it only looks, one round trip. created tells
-// that nothing was there.
-func (f *Firewall) ApplySourceCheck() (created bool, err error) {
-	if s, err := f.observe(query{part: sourceChecking(), brief: true}); err != nil || len(s.defects()) == 0 {
+// ApplySourceCheck makes the kernel drop forged sources. created tells that nothing was there.
+func (f *Firewall) ApplySourceCheck() (created bool, err error) { return f.applyPart(sourceChecking()) }
+
+// applyPart makes the kernel hold a part that has no elements. Where all is there it only looks, one round trip. created
+// tells that nothing was there.
+func (f *Firewall) applyPart(p part) (created bool, err error) {
+	if s, err := f.observe(query{part: p, brief: true}); err != nil || len(s.defects()) == 0 {
 		return false, err
 	}
-	err = f.transact(query{part: sourceChecking()}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
 		created = len(s.chains) == 0
 		if len(s.defects()) == 0 {
 			return nil, nil

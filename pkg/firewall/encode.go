@@ -28,6 +28,7 @@ const (
 	needsNetlink    = "nfnetlink (CONFIG_NETFILTER_NETLINK)"
 	needsTables     = "nf_tables (CONFIG_NF_TABLES)"
 	needsInet       = "nf_tables for inet tables (CONFIG_NF_TABLES_INET)"
+	needsBridge     = "nf_tables for bridge tables (CONFIG_NF_TABLES_BRIDGE)"
 	needsNAT        = "nft_chain_nat (CONFIG_NFT_NAT)"
 	needsFib        = "nft_fib (CONFIG_NFT_FIB_INET)"
 	needsMasquerade = "nft_masq (CONFIG_NFT_MASQ)"
@@ -63,12 +64,15 @@ func change(what string, kind int, flags netlink.HeaderFlags, fill func(*netlink
 	return m
 }
 
-func addTable() message {
+func addTable(p part) message {
 	m := change("add the table", unix.NFT_MSG_NEWTABLE, netlink.Create, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_TABLE_NAME, tableName)
 		ae.Uint32(unix.NFTA_TABLE_FLAGS, 0)
 	})
 	m.needs = needsInet
+	if p.bridges {
+		m.needs = needsBridge
+	}
 	return m
 }
 

@@ -287,9 +287,11 @@ func (b *builder) masquerade() {
 		return
 	}
 	for _, a := range b.addrs.List {
-		add(&b.plan.Shared, Masquerade{
-			Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok",
-		})
+		m := Masquerade{Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok"}
+		if b.cfg.IPAM.Delegated() && a.Prefix.IsSingleIP() {
+			m.Holder = b.plan.Pair.Host // IPAM names no subnet, so there is none that the network could have
+		}
+		add(&b.plan.Shared, m)
 	}
 }
 

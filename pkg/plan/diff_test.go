@@ -224,6 +224,15 @@ var differences = append([]difference{
 		"host nftables ingress policy of br0: policy: want same-network, found isolated",
 	},
 	{
+		but(ingress(), func(o *plan.Ingress) { o.Pods = true }), ingress(),
+		"host nftables ingress policy of br0: pods with policies: want yes, found no",
+	},
+	{
+		plan.PortIngress{State: "ok"},
+		plan.PortIngress{State: "missing"},
+		"host nftables ingress policies of bridge ports: state: want ok, found missing",
+	},
+	{
 		ingress(), but(ingress(), func(o *plan.Ingress) { o.State = "missing" }),
 		"host nftables ingress policy of br0: state: want ok, found missing",
 	},
@@ -264,6 +273,41 @@ func TestDifferencesAreComplete(t *testing.T) {
 		if !slices.Equal(tested, fields) {
 			t.Errorf("%s: the fields are %v, tested are %v", o.ID(), fields, tested)
 		}
+	}
+}
+
+// What is missing because the pair is, is said once. What others share is compared all the same.
+func TestDiffWithoutPair(t *testing.T) {
+	p := plan.Plan{
+		Base: []plan.Object{bridge()}, Pair: pair(), Leases: []plan.Object{altname()}, Inside: []plan.Object{inside(), route()},
+		Guards: []plan.Object{plan.Sysctl{Key: "net/ipv4/conf/vh/rp_filter", Value: "1"}, ingress(), sourceCheck()},
+		Common: []plan.Object{address()}, Outside: []plan.Object{plan.Neighbour{Link: "vh", Addr: netip.MustParseAddr("10.88.0.5")}},
+		Shared: []plan.Object{plan.Sysctl{Key: "net/ipv4/conf/vh/route_localnet", Value: "1"}, masquerade(), sysctl()},
+	}
+	none := func(plan.Object) bool { return false }
+	const gone = "host interface vh: missing, and with it the container's eth0 and all that was on either end"
+	for _, tt := range []struct {
+		name string
+		seen []plan.Object
+		text string
+	}{
+		{"all there", p.Objects(), ""},
+		{"the pair alone", []plan.Object{bridge(), address(), ingress(), sourceCheck(), masquerade(), sysctl()}, gone},
+		{
+			"more",
+			[]plan.Object{bridge(), address(), sourceCheck(), masquerade()},
+			gone + "; host nftables ingress policy of br0: missing; host sysctl net/ipv4/ip_forward: missing",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := p.Diff(tt.seen, none).String(); got != tt.text {
+				t.Errorf("got %q, want %q", got, tt.text)
+			}
+		})
+	}
+	spared := p.Diff([]plan.Object{pair()}, func(o plan.Object) bool { return o.ID() != bridge().ID() })
+	if got := spared.String(); got != "host interface br0: missing" {
+		t.Errorf("with all spared but the bridge: %q", got)
 	}
 }
 

@@ -321,6 +321,7 @@ func (v VLANInterface) Fields() []Field {
 type Masquerade struct {
 	Subnet  netip.Prefix // masked
 	Network string       // the owner, written beside the element
+	Holder  string       // the host end that a single address belongs to, and goes with; empty: it is the network's
 	State   string       // "ok", or in words what keeps the kernel from doing it
 }
 
