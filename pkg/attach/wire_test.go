@@ -20,16 +20,19 @@ func TestNarrow(t *testing.T) {
 	}{
 		{"as long", sizes(196608, 131072), kernel.Uplink{Sizes: sizes(196608, 131072), TSO: 262144}, ""},
 		{
-			"can be raised", sizes(196608, 0), kernel.Uplink{Name: "eth9", Sizes: sizes(65536, 65536), TSO: 262144},
+			"can be raised", sizes(196608, 0),
+			kernel.Uplink{Name: "eth9", Sizes: sizes(65536, 65536), TSO: 262144},
 			"gsoMaxSize: 196608 of network net is more than the 65536 of eth9, the way to the world, where such packets are taken " +
 				"apart without the device's help: want `ip link set dev eth9 gso_max_size 196608`, or the key left out",
 		},
 		{
-			"can be raised for IPv4", sizes(0, 131072), kernel.Uplink{Name: "eth9", Sizes: sizes(65536, 65536), TSO: 262144},
+			"can be raised for IPv4", sizes(0, 131072),
+			kernel.Uplink{Name: "eth9", Sizes: sizes(65536, 65536), TSO: 262144},
 			"want `ip link set dev eth9 gso_ipv4_max_size 131072`",
 		},
 		{
-			"cannot be raised", sizes(196608, 0), kernel.Uplink{Name: "eth9", Sizes: sizes(65536, 65536), TSO: 65536},
+			"cannot be raised", sizes(196608, 0),
+			kernel.Uplink{Name: "eth9", Sizes: sizes(65536, 65536), TSO: 65536},
 			"whose device takes no more than 65536: what leaves there is taken apart in software and slow",
 		},
 		{"no BIG TCP", sizes(65536, 65536), kernel.Uplink{Sizes: sizes(32768, 32768), TSO: 32768}, ""},

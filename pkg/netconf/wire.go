@@ -175,7 +175,7 @@ var offloadNeeds = map[string][]string{
 }
 
 func (p *parser) offloads() error {
-	list, err := members("offloads", p.raw.rawWire.Offloads)
+	list, err := members("offloads", p.raw.Offloads)
 	if err != nil {
 		return err
 	}
@@ -314,7 +314,7 @@ func cpu(s string) (int, error) {
 var qdiscs = []string{"noqueue", "pfifo", "bfifo", "pfifo_fast", "fq", "fq_codel", "fq_pie", "codel", "pie", "sfq", "cake", "mq"}
 
 func (p *parser) qdisc() error {
-	asked := p.raw.rawWire.Qdisc
+	asked := p.raw.Qdisc
 	if asked == nil {
 		return nil
 	}

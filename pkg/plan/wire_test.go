@@ -30,8 +30,10 @@ func wireDifferences() []difference {
 	var list []difference
 	for i, name := range []string{"gso_max_size", "gro_max_size", "gso_ipv4_max_size", "gro_ipv4_max_size"} {
 		value := string(rune('0' + i))
-		list = append(list, difference{longPackets(), but(longPackets(), func(o *plan.LongPackets) { *sizeOf(&o.Sizes, i) = 65536 }),
-			"host packet sizes of br0: " + name + ": want 20000" + value + ", found 65536"})
+		list = append(list, difference{
+			longPackets(), but(longPackets(), func(o *plan.LongPackets) { *sizeOf(&o.Sizes, i) = 65536 }),
+			"host packet sizes of br0: " + name + ": want 20000" + value + ", found 65536",
+		})
 	}
 	for _, end := range []struct {
 		prefix string
@@ -43,8 +45,10 @@ func wireDifferences() []difference {
 			difference{pair(), but(pair(), func(o *plan.Pair) { end.of(o).Queues.Rx = 1 }), at + "rxqueues: want 4, found 1"})
 		for i, name := range []string{"gso_max_size", "gro_max_size", "gso_ipv4_max_size", "gro_ipv4_max_size"} {
 			value := string(rune('0' + i))
-			list = append(list, difference{pair(), but(pair(), func(o *plan.Pair) { *sizeOf(&end.of(o).Sizes, i) = 65536 }),
-				at + name + ": want 20000" + value + ", found 65536"})
+			list = append(list, difference{
+				pair(), but(pair(), func(o *plan.Pair) { *sizeOf(&end.of(o).Sizes, i) = 65536 }),
+				at + name + ": want 20000" + value + ", found 65536",
+			})
 		}
 	}
 	const at = "container wire settings eth0: "

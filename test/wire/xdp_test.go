@@ -26,9 +26,9 @@ const (
 func verdict(t *testing.T, action int32) int {
 	t.Helper()
 	type instruction struct {
-		op, registers uint8
-		offset        int16
-		immediate     int32
+		op, _     uint8 // and registers
+		_         int16 // offset
+		immediate int32
 	}
 	program := [2]instruction{
 		{op: unix.BPF_ALU64 | unix.BPF_MOV | unix.BPF_K, immediate: action}, // r0 = action

@@ -131,7 +131,7 @@ func (o *options) run() (err error) {
 // where nothing else runs, and where something does it takes nothing from the result.
 func (o *options) measure(l line, n *network) (float64, error) {
 	to := n.addresses[l.family]
-	server, err := o.start(n.server, l.place.server, "server", l, to)
+	server, err := o.start(end{n.server, l.place.server, "server"}, l, to)
 	if err != nil {
 		return 0, err
 	}
@@ -139,7 +139,7 @@ func (o *options) measure(l line, n *network) (float64, error) {
 	if text, err := server.out.ReadString('\n'); err != nil || text != ready+"\n" {
 		return 0, fmt.Errorf("the server says %q: %w", text, errors.Join(err, server.wait()))
 	}
-	client, err := o.start(n.client, l.place.client, "client", l, to)
+	client, err := o.start(end{n.client, l.place.client, "client"}, l, to)
 	if err != nil {
 		return 0, err
 	}
@@ -177,10 +177,17 @@ type process struct {
 	done bool
 }
 
+// end is where an end runs and what it does.
+type end struct {
+	in   *node.Namespace
+	cpu  int
+	role string // "server" or "client"
+}
+
 // start starts an end in a namespace and on a processor. A process has the namespace and the processors of the thread that
 // forks it.
-func (o *options) start(ns *node.Namespace, cpu int, role string, l line, to netip.Addr) (*process, error) {
-	cmd := exec.Command("/proc/self/exe", trafficCommand, role, l.load.name, to.String(), o.sample.String())
+func (o *options) start(e end, l line, to netip.Addr) (*process, error) {
+	cmd := exec.Command("/proc/self/exe", trafficCommand, e.role, l.load.name, to.String(), o.sample.String())
 	// A signal every ten milliseconds, to a thread that has nothing else to run, would interrupt what is measured.
 	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
 	cmd.Stderr = os.Stderr
@@ -193,7 +200,7 @@ func (o *options) start(ns *node.Namespace, cpu int, role string, l line, to net
 		return nil, err
 	}
 	p := &process{cmd: cmd, in: in, out: bufio.NewReader(out)}
-	return p, ns.Do(func() error { return pinned(cpu, cmd.Start) })
+	return p, e.in.Do(func() error { return pinned(e.cpu, cmd.Start) })
 }
 
 // pinned runs fn with the thread on one processor.
