@@ -11,7 +11,7 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/veth-cni/veth/test/bench/reference"
+	"github.com/veth-cni/veth/test/bench/upstream"
 	"github.com/veth-cni/veth/test/node"
 )
 
@@ -93,7 +93,7 @@ func (o *options) build() error {
 		return fmt.Errorf("the plugin is not there, run make build: %w", err)
 	}
 	var err error
-	if o.reference, err = reference.Install("main/bridge", "ipam/host-local"); err != nil {
+	if o.reference, err = upstream.Install("main/bridge", "ipam/host-local"); err != nil {
 		fmt.Fprintf(os.Stderr, "bench/data: without the reference plugins, which cannot be installed: %v\n", err)
 		o.reference = ""
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/test/bench/chart"
-	"github.com/veth-cni/veth/test/bench/reference"
+	"github.com/veth-cni/veth/test/bench/upstream"
 	page "github.com/veth-cni/veth/test/bench/report"
 )
 
@@ -164,7 +164,7 @@ func (r report) goals() page.Section {
 func (r report) introduction(o *options) page.Section {
 	theirs := "not there"
 	if o.reference != "" {
-		theirs = "bridge and host-local of containernetworking/plugins " + reference.Version
+		theirs = "bridge and host-local of containernetworking/plugins " + upstream.Version
 	}
 	var name unix.Utsname
 	_ = unix.Uname(&name)

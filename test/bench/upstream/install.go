@@ -1,5 +1,5 @@
-// Package reference installs the reference plugins, to compare with.
-package reference
+// Package upstream installs the reference plugins, to compare with.
+package upstream
 
 import (
 	"fmt"
