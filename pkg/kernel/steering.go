@@ -30,12 +30,12 @@ func (n *Node) steer(w plan.WireSettings) error {
 				break
 			}
 			if err != nil {
-				return tooManyCPUs("rpsCPUs", err)
+				return explainCPUs("rpsCPUs", err)
 			}
 		}
 		for i, cpus := range w.XPS {
 			if err := q.write(xpsFile(i), cpus); err != nil {
-				return tooManyCPUs("xpsCPUs", err)
+				return explainCPUs("xpsCPUs", err)
 			}
 		}
 		return nil
@@ -72,12 +72,15 @@ func (n *Node) steered(w plan.WireSettings) (rps netconf.CPUs, xps []netconf.CPU
 func rpsFile(queue int) string { return "rx-" + strconv.Itoa(queue) + "/rps_cpus" }
 func xpsFile(queue int) string { return "tx-" + strconv.Itoa(queue) + "/xps_cpus" }
 
-// tooManyCPUs says what the kernel means by a number that is too large.
-func tooManyCPUs(key string, err error) error {
-	if errors.Is(err, syscall.EOVERFLOW) {
+// explainCPUs says what the kernel means by a number that is too large, and by a refusal: in a user namespace nobody may.
+func explainCPUs(key string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EOVERFLOW):
 		return cnierr.Wrap(cnierr.InvalidConfig, err, "%s: this machine has fewer processors", key)
+	case errors.Is(err, syscall.EPERM):
+		return cnierr.Wrap(cnierr.FeatureMissing, err, "%s: want CAP_NET_ADMIN in the initial user namespace", key)
 	}
-	return err
+	return fmt.Errorf("%s: %w", key, err)
 }
 
 // queueDirectory is an interface's directory queues in sysfs.

@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"maps"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
-	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/netconf"
@@ -132,19 +133,9 @@ func (p *pod) ends() map[string]end {
 	return map[string]end{"host": {p.machine.Namespace, p.hostEnd()}, "inside": {p.Namespace, "eth0"}}
 }
 
-// mountsSysfs reports whether this user may: in a user namespace the kernel wants an uncovered one to be there already.
-func mountsSysfs() bool {
-	fs, err := unix.Fsopen("sysfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fs)
-	if unix.FsconfigCreate(fs) != nil {
-		return false
-	}
-	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	return unix.Close(root) == nil
+// machinesRoot reports whether the process is in the user namespace in which the machine began: in no other may anybody
+// steer packets to processors.
+func machinesRoot() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(b)), " ") == "0 0 4294967295"
 }

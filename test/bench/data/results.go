@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/test/bench/chart"
-	"github.com/veth-cni/veth/test/bench/upstream"
 	page "github.com/veth-cni/veth/test/bench/report"
+	"github.com/veth-cni/veth/test/bench/upstream"
 )
 
 // report is what was measured.
