@@ -16,11 +16,11 @@ endif
 # The race detector needs cgo and so a C compiler. CI must have one.
 RACE := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build test demo lint fuzz install clean
+.PHONY: help build test demo bench bench-short bench-data lint fuzz install clean
 
 help: ## list the targets
 	@echo 'Wants Go 1.25 or later and, the first time, its module proxy; the tests also ip, nft, strace, a C compiler.'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/: the plugin, and cnitool to drive it by hand
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' \
@@ -34,6 +34,18 @@ endif
 
 demo: build ## two containers on one node, from ADD to DEL
 	@CGO_ENABLED=0 $(GO) run -trimpath ./test/demo # as built above: nothing is compiled twice
+
+BENCH = CGO_ENABLED=0 $(GO) run -trimpath ./test/bench
+
+bench: build ## time and cost of ADD and DEL beside the reference plugins, to docs/bench; ten quiet minutes
+	$(BENCH) -o docs/bench
+
+bench-data: build ## what passes between two containers, beside the reference bridge, to docs/bench; a quarter of an hour
+	$(BENCH)/data -o docs/bench
+
+bench-short: build ## the same in half a minute: that it works, not how fast
+	$(BENCH) -short
+	$(BENCH)/data -short
 
 lint: ## golangci-lint with .golangci.yml; builds it the first time (two minutes)
 	$(GO) run $(GOLANGCI_LINT) run ./...

@@ -154,8 +154,8 @@ func (m *machine) needed(o plan.Object, network string) (bool, error) {
 // outlives reports whether an object that others may share stays when the pair is deleted.
 func outlives(o plan.Object) bool {
 	switch o := o.(type) {
-	case plan.Masquerade, plan.Bridge, plan.VLANInterface, plan.SourceCheck, plan.Ingress, plan.PortIngress,
-		plan.ForwardAccept:
+	case plan.Masquerade, plan.Bridge, plan.LongPackets, plan.VLANInterface, plan.SourceCheck, plan.Ingress,
+		plan.PortIngress, plan.ForwardAccept:
 		return true
 	case plan.Address:
 		return o.Place == plan.Host

@@ -104,6 +104,15 @@ func addSet(s set, id uint32) message {
 			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, network)
 		}
 		ae.Bytes(unix.NFTA_SET_USERDATA, order)
+		if s.timeout != 0 {
+			ae.Uint64(unix.NFTA_SET_TIMEOUT, uint64(s.timeout.Milliseconds()))
+		}
+		if s.size != 0 {
+			ae.Nested(unix.NFTA_SET_DESC, func(ae *netlink.AttributeEncoder) error {
+				ae.Uint32(unix.NFTA_SET_DESC_SIZE, s.size)
+				return nil
+			})
+		}
 	})
 }
 

@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"time"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -52,6 +54,9 @@ type set struct {
 	data   nftables.SetDatatype // the zero value: none
 	flags  uint32               // NFT_SET_*, but for NFT_SET_MAP, which follows from data
 	family *family              // whose packets are looked up in it; nil: both
+	// One that rules fill keeps an element for a time, whole milliseconds, and has at most so many.
+	timeout time.Duration
+	size    uint32
 }
 
 func (s set) isMap() bool { return s.data.Name != "" }

@@ -82,6 +82,7 @@ type Config struct {
 
 	Tuning  Tuning
 	Routing Routing
+	Wire    Wire
 
 	// Prev is prevResult converted to the newest result version; nil when there was none.
 	Prev *current.Result

@@ -110,7 +110,7 @@ func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
 		Host: owner.HostName(), MAC: HostMAC(owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
-		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg),
+		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg), Ends: ends(cfg),
 	}
 	p.PeerMTU = cfg.ContainerMTU()
 	if cfg.Mode == netconf.Bridged {
@@ -219,6 +219,7 @@ func (b *builder) inside() {
 	}
 	b.sysctls(ofInterface)
 	b.knobs()
+	b.wire()
 	for _, a := range b.addrs.List {
 		b.add(&b.plan.Inside, b.insideAddress(a))
 	}
@@ -244,6 +245,7 @@ func (b *builder) insideAddress(a Assigned) Address {
 
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
+	r.MTU = b.forwardable(r)
 	b.add(&b.plan.Inside, b.place(r))
 }
 

@@ -88,7 +88,11 @@ func TestLinksBetweenDocumentsWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range append(pages, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")) {
+	measured, err := filepath.Glob(filepath.Join(root, "docs", "bench", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(append(pages, measured...), filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")) {
 		name, _ := filepath.Rel(root, page)
 		for _, m := range link.FindAllStringSubmatch(readDoc(t, name), -1) {
 			if strings.Contains(m[1], "://") {

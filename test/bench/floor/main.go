@@ -1,0 +1,112 @@
+// Command floor attaches a container with no more than the kernel demands: what is left when everything that makes a
+// plugin useful is taken away. It is what the plugin's time is compared with.
+//
+// It is called as a CNI plugin is, and trusts whoever calls it: its configuration tells it everything, checked and in
+// the form the kernel wants. ADD makes the pair with the peer in the container's namespace and claims the address by an
+// alternative name, in one message to the kernel; gives the container its addresses and routes, in a second; gives the
+// host its routes, in a third. A bridge needs no third. DEL has a child ask for the removal and returns when the kernel
+// says it has happened, without the wait for the kernel's own tidying up.
+//
+// Of Go it uses the runtime and the system calls: no encoding/json, no os, no net.
+package main
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// The main goroutine stays on the main thread: entering a namespace concerns a thread.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	conf := config(readAll())
+	verb, _ := unix.Getenv("CNI_COMMAND")
+	switch verb {
+	case "ADD":
+		add(conf)
+	case "DEL":
+		del(conf)
+	case "VERSION":
+		print(`{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}`)
+	default:
+		fail("CNI_COMMAND", unix.EINVAL)
+	}
+}
+
+// add attaches the container. The interface's name inside is CNI_IFNAME.
+func add(conf config) {
+	path, _ := unix.Getenv("CNI_NETNS")
+	ifname, _ := unix.Getenv("CNI_IFNAME")
+	netns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	check("open the namespace", err)
+	host := dial(0)
+	var b batch
+	conf.pair(&b, ifname, netns, bridgeIndex(host, conf.text("bridge")))
+	conf.lease(&b)
+	made := exchange("make the pair", host, &b)
+
+	check("enter the namespace", unix.Setns(netns, unix.CLONE_NEWNET))
+	conf.inside(&b, made.peer)
+	exchange("set up the container", dial(0), &b)
+	if conf.text("bridge") == "" {
+		conf.outside(&b, made.index)
+		exchange("set up the host", host, &b)
+	}
+	print(`{"cniVersion":"1.0.0","interfaces":[{"name":"` + conf.text("host") + `"},{"name":"` + ifname +
+		`","sandbox":"` + path + `"}],"ips":[` + ips(conf) + `],"dns":{}}`)
+}
+
+func ips(conf config) string {
+	list := `{"interface":1,"address":"` + conf.text("cidr") + `"}`
+	if six := conf.text("cidr6"); six != "" {
+		list += `,{"interface":1,"address":"` + six + `"}`
+	}
+	return list
+}
+
+// del removes the pair by the host end's name.
+func del(conf config) {
+	name := conf.text("host")
+	news := dial(1 << (unix.RTNLGRP_LINK - 1))
+	ask := dial(0)
+	var b batch
+	b.link(unix.RTM_DELLINK, 0, 0)
+	b.attr(unix.IFLA_IFNAME, zero(name))
+	b.end()
+	if deleteInChild(ask, b.buf) < 0 {
+		fail("fork", unix.EAGAIN)
+	}
+	awaitRemoval(news, ask, name)
+}
+
+func readAll() []byte {
+	buf := make([]byte, 0, 4096)
+	for {
+		n, err := unix.Read(0, buf[len(buf):cap(buf)])
+		check("read the configuration", err)
+		if n == 0 {
+			return buf
+		}
+		buf = buf[:len(buf)+n]
+		if len(buf) == cap(buf) {
+			fail("read the configuration", unix.E2BIG)
+		}
+	}
+}
+
+func print(text string) {
+	_, err := unix.Write(1, []byte(text+"\n"))
+	check("print", err)
+}
+
+func check(what string, err error) {
+	if err != nil {
+		fail(what, err)
+	}
+}
+
+func fail(what string, err error) {
+	_, _ = unix.Write(1, []byte(`{"cniVersion":"1.0.0","code":999,"msg":"floor: `+what+`: `+err.Error()+`"}`+"\n"))
+	unix.Exit(1)
+}
