@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Snapshot is the text of everything in the namespace that an attachment could touch: links, bridge ports, addresses,
@@ -23,8 +24,11 @@ func (ns *Namespace) Snapshot() string {
 		}
 		for try := 0; ; try++ {
 			var err error
-			// A dump that a change interrupts is inconsistent and says so (NLM_F_DUMP_INTR).
-			if lines, err = observe(); !errors.Is(err, netlink.ErrDumpInterrupted) || try == 10 {
+			// A dump that a change interrupts is inconsistent and says so (NLM_F_DUMP_INTR), and so does an interface that
+			// went after it was listed.
+			lines, err = observe()
+			changed := errors.Is(err, netlink.ErrDumpInterrupted) || errors.Is(err, unix.ENODEV)
+			if !changed || try == 100 {
 				return err
 			}
 		}
