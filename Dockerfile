@@ -1,4 +1,4 @@
-# An image that only carries the plugin, for another image's COPY --from or to copy out of:
+# An image that only carries the plugin and vethctl, for another image's COPY --from or to copy out of:
 #   docker build -t veth . && id=$(docker create veth) && docker cp "$id:/opt/cni/bin/veth" /opt/cni/bin/; docker rm "$id"
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
@@ -10,4 +10,5 @@ RUN make build
 FROM scratch
 COPY --from=build /src/LICENSE /LICENSE
 COPY --from=build /src/bin/veth /opt/cni/bin/veth
+COPY --from=build /src/bin/vethctl /usr/local/bin/vethctl
 ENTRYPOINT ["/opt/cni/bin/veth"]

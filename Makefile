@@ -2,6 +2,7 @@
 GO            ?= go
 DESTDIR       ?=
 CNI_BIN       ?= /opt/cni/bin
+BINDIR        ?= /usr/local/bin
 FUZZTIME      ?= 10s
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -15,7 +16,7 @@ endif
 # The race detector needs cgo and so a C compiler. CI must have one.
 RACE := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build test demo bench bench-short lint fuzz install clean
+.PHONY: help build test demo bench bench-short bench-data lint fuzz install clean
 
 help: ## list the targets
 	@echo 'Wants Go 1.25 or later and, the first time, its module proxy; the tests also ip, nft, strace, a C compiler.'
@@ -39,8 +40,12 @@ BENCH = CGO_ENABLED=0 $(GO) run -trimpath ./test/bench
 bench: build ## time and cost of ADD and DEL beside the reference plugins, to docs/bench; ten quiet minutes
 	$(BENCH) -o docs/bench
 
+bench-data: build ## what passes between two containers, beside the reference bridge, to docs/bench; a quarter of an hour
+	$(BENCH)/data -o docs/bench
+
 bench-short: build ## the same in half a minute: that it works, not how fast
 	$(BENCH) -short
+	$(BENCH)/data -short
 
 lint: ## golangci-lint with .golangci.yml; builds it the first time (two minutes)
 	$(GO) run $(GOLANGCI_LINT) run ./...
@@ -52,8 +57,9 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-install: build ## bin/veth to $(DESTDIR)$(CNI_BIN), usually as root
+install: build ## bin/veth to $(DESTDIR)$(CNI_BIN), bin/vethctl to $(DESTDIR)$(BINDIR), usually as root
 	install -D -m 755 bin/veth $(DESTDIR)$(CNI_BIN)/veth
+	install -D -m 755 bin/vethctl $(DESTDIR)$(BINDIR)/vethctl
 
 clean: ## remove bin/
 	@if [ -d bin ]; then chmod -R u+w bin; fi

@@ -29,12 +29,11 @@ func Check(ctx context.Context, cfg *netconf.Config) error {
 	if err != nil {
 		return err
 	}
-	want := slices.DeleteFunc(p.Objects(), yields)
-	seen, err := m.observe(want)
+	seen, err := m.observe(slices.DeleteFunc(p.Objects(), yields))
 	if err != nil {
 		return err
 	}
-	if found := plan.Diff(want, seen); len(found) > 0 {
+	if found := p.Diff(seen, yields); len(found) > 0 {
 		return cnierr.New(cnierr.StateDiffers, "%s", found)
 	}
 	if cfg.IPAM.Delegated() {

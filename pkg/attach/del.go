@@ -10,7 +10,6 @@ import (
 	"github.com/veth-cni/veth/pkg/kernel"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
-	"github.com/veth-cni/veth/pkg/result"
 )
 
 // Del detaches a container. It needs nothing but the attachment's identity: no namespace, no earlier result. It
@@ -48,18 +47,8 @@ func possible(err error) error {
 // unmask takes back the masquerading of single addresses, which an IPAM plugin may give instead of one of a subnet.
 // Subnets are the network's: they stay until GC finds the network empty.
 func (m *machine) unmask(cfg *netconf.Config) error {
-	if !cfg.IPMasq || cfg.Prev == nil || !cfg.IPAM.Delegated() {
+	if !cfg.IPMasq || !cfg.IPAM.Delegated() {
 		return nil
 	}
-	addrs, err := result.Addresses(cfg.Prev, -1)
-	if err != nil {
-		return nil //nolint:nilerr // DEL does what it can with what it gets
-	}
-	var failed []error
-	for _, a := range addrs.List {
-		if a.Prefix.IsSingleIP() {
-			failed = append(failed, m.firewall.Undo(plan.Masquerade{Subnet: a.Prefix, Network: cfg.Network}))
-		}
-	}
-	return errors.Join(failed...)
+	return m.firewall.Unmask(cfg.Network, plan.Owner(cfg).HostName())
 }

@@ -28,8 +28,12 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	there, unlisted := m.node.Attachments(cfg.Network)
 	kept, err := m.collect(cfg, there)
 	failed := []error{unlisted, err, possible(m.collectPorts(cfg.Network))}
-	if kept == 0 && unlisted == nil {
-		failed = append(failed, m.node.Retire(cfg.Network), possible(m.retireMasquerade(cfg.Network)))
+	empty := kept == 0 && unlisted == nil
+	if empty {
+		failed = append(failed, m.node.Retire(cfg.Network))
+	}
+	if empty || cfg.IPAM.Delegated() {
+		failed = append(failed, possible(m.retireMasquerade(cfg.Network, empty)))
 	}
 	failed = append(failed, m.retireIsolation(cfg, kept == 0))
 	if cfg.IPAM.Delegated() {
@@ -58,11 +62,16 @@ func (m *machine) collect(cfg *netconf.Config, there []kernel.Attached) (int, er
 	return kept + len(left), err
 }
 
-func (m *machine) retireMasquerade(network string) error {
+// retireMasquerade takes back the single addresses of host ends that are gone, and, of an empty network, all.
+func (m *machine) retireMasquerade(network string, empty bool) error {
 	subnets, err := m.firewall.List(network)
 	failed := []error{err}
 	for _, s := range subnets {
-		failed = append(failed, m.firewall.Undo(s))
+		who, err := m.node.Tenant(s.Holder)
+		failed = append(failed, err)
+		if empty || s.Holder != "" && who == "" && err == nil {
+			failed = append(failed, m.firewall.Undo(s))
+		}
 	}
 	return errors.Join(failed...)
 }

@@ -33,6 +33,12 @@ func (m *machine) wall(o plan.Object) (wall, bool) {
 			observe: func() (plan.Object, error) { return m.firewall.ObserveIngress(o) },
 			undo:    func() error { return m.firewall.RetireIngress(o.Network) },
 		}, true
+	case plan.PortIngress:
+		return wall{
+			apply:   m.firewall.ApplyPortIngress,
+			observe: func() (plan.Object, error) { return m.firewall.ObservePortIngress() },
+			undo:    m.firewall.UndoPortIngress,
+		}, true
 	case plan.ForwardAccept:
 		return wall{
 			apply:   func() (bool, error) { return m.openForward(o) },
@@ -56,21 +62,26 @@ func (m *machine) openForward(o plan.ForwardAccept) (bool, error) {
 // retireIsolation takes back what a network has no use for any more: of a policy that was changed to open, and, of one
 // without attachments, all.
 func (m *machine) retireIsolation(cfg *netconf.Config, empty bool) error {
-	var failed []error
-	if empty || cfg.Ingress == netconf.IngressOpen {
-		failed = append(failed, m.firewall.RetireIngress(cfg.Network))
+	switch {
+	case !empty && cfg.Ingress == netconf.IngressOpen:
+		return m.firewall.OpenIngress(cfg.Network)
+	case !empty:
+		return nil
 	}
-	if !empty {
-		return errors.Join(failed...)
-	}
-	return errors.Join(append(failed, m.firewall.RetireForwardAccept(cfg.Network), m.undoShared(plan.SourceCheck{}, ""))...)
+	return errors.Join(m.firewall.RetireIngress(cfg.Network), m.firewall.RetireForwardAccept(cfg.Network),
+		m.undoShared(plan.SourceCheck{}, ""), m.undoShared(plan.PortIngress{}, ""))
 }
 
 // isolationPossible fails where the kernel lacks what keeps a network's promises.
 func isolationPossible(cfg *netconf.Config, m *machine) error {
-	if cfg.Ingress.Restricts() {
+	if cfg.Ingress.Restricts() || cfg.PodIngressAllowed {
 		if err := m.firewall.ProbeIngress(); err != nil {
 			return cnierr.Wrap(cnierr.NotAvailable, err, "ingressPolicy")
+		}
+	}
+	if cfg.PodIngressAllowed && cfg.Mode == netconf.Bridged {
+		if err := m.firewall.ProbePortIngress(); err != nil {
+			return cnierr.Wrap(cnierr.NotAvailable, err, "allowPodAnnotations: \"ingressPolicy\"")
 		}
 	}
 	switch {

@@ -102,6 +102,12 @@ func (m *machine) undo(network string) error {
 			failed = append(failed, m.node.Undo(made[i]))
 		case plan.HostPorts:
 			failed = append(failed, m.withdraw(o.Owner, o.Ports))
+		case plan.Masquerade:
+			if o.Holder != "" {
+				failed = append(failed, m.firewall.Undo(o))
+			} else {
+				shared = append(shared, o)
+			}
 		default:
 			if outlives(made[i]) {
 				shared = append(shared, made[i])
@@ -132,7 +138,7 @@ func (m *machine) undoShared(o plan.Object, network string) error {
 // routed mode has for all networks everyone who is attached to any network, of what is on a bridge everyone who is on the bridge.
 func (m *machine) needed(o plan.Object, network string) (bool, error) {
 	switch o := o.(type) {
-	case plan.Sysctl, plan.SourceCheck:
+	case plan.Sysctl, plan.SourceCheck, plan.PortIngress:
 		network = ""
 	case plan.VLANInterface:
 		return m.node.Joined(o.Bridge)
@@ -148,7 +154,8 @@ func (m *machine) needed(o plan.Object, network string) (bool, error) {
 // outlives reports whether an object that others may share stays when the pair is deleted.
 func outlives(o plan.Object) bool {
 	switch o := o.(type) {
-	case plan.Masquerade, plan.Bridge, plan.VLANInterface, plan.SourceCheck, plan.Ingress, plan.ForwardAccept:
+	case plan.Masquerade, plan.Bridge, plan.LongPackets, plan.VLANInterface, plan.SourceCheck, plan.Ingress,
+		plan.PortIngress, plan.ForwardAccept:
 		return true
 	case plan.Address:
 		return o.Place == plan.Host

@@ -1,9 +1,6 @@
 package attach_test
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"maps"
 	"net/netip"
 	"os"
@@ -14,8 +11,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 
-	"github.com/veth-cni/veth/pkg/attach"
-	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/test/cni"
 	"github.com/veth-cni/veth/test/node"
 )
 
@@ -53,72 +49,37 @@ type call struct {
 	beforeLoss func() // what happens before that
 }
 
-func (c *call) request() netconf.Request {
-	conf := c.conf
-	if c.result != nil {
-		version, _ := conf["cniVersion"].(string)
-		prev, err := c.result.GetAsVersion(version)
-		if err != nil {
-			panic(err)
-		}
-		conf = conf.with(network{"prevResult": prev})
-	}
-	text, err := json.Marshal(conf)
-	if err != nil {
-		panic(err)
-	}
-	return netconf.Request{ContainerID: c.inside.Name, Netns: c.inside.Path, IfName: c.ifName, Config: text}
-}
-
-func (c *call) add() error {
-	cfg, err := netconf.Parse(c.request())
-	if err != nil {
-		return err
-	}
-	return c.node.Do(func() error {
-		return attach.Add(context.Background(), cfg, func(r *current.Result) error {
+func (c *call) cni() cni.Call {
+	return cni.Call{
+		Node: c.node, Container: c.inside, IfName: c.ifName, Config: c.conf, Prev: c.result,
+		Deliver: func(r *current.Result) error {
 			c.result = r
 			if c.beforeLoss != nil {
 				c.beforeLoss()
 			}
 			return c.lost
-		})
-	})
-}
-
-func (c *call) check() error {
-	cfg, err := netconf.Parse(c.request())
-	if err != nil {
-		return err
+		},
 	}
-	return c.node.Do(func() error { return attach.Check(context.Background(), cfg) })
 }
 
-func (c *call) del() error {
-	cfg := netconf.ParseLenient(c.request())
-	return c.node.Do(func() error { return attach.Del(context.Background(), cfg) })
+func (c *call) add() error {
+	_, err := c.cni().Add()
+	return err
 }
+
+func (c *call) check() error { return c.cni().Check() }
+func (c *call) del() error   { return c.cni().Del() }
 
 func (c *call) gc(valid ...*call) error {
-	list := []map[string]string{}
+	var calls []cni.Call
 	for _, v := range valid {
-		list = append(list, map[string]string{"containerID": v.inside.Name, "ifname": v.ifName})
+		calls = append(calls, v.cni())
 	}
-	gc := *c
-	gc.conf = c.conf.with(network{"cni.dev/valid-attachments": list})
-	cfg := netconf.ParseLenient(gc.request())
-	return c.node.Do(func() error { return attach.GC(context.Background(), cfg, new(bytes.Buffer)) })
+	return cni.GC(c.node, c.conf, calls...)
 }
 
 // addresses lists what the ADD gave.
-func (c *call) addresses() []netip.Addr {
-	var addrs []netip.Addr
-	for _, ip := range c.result.IPs {
-		a, _ := netip.AddrFromSlice(ip.Address.IP)
-		addrs = append(addrs, a.Unmap())
-	}
-	return addrs
-}
+func (c *call) addresses() []netip.Addr { return cni.Addresses(c.result) }
 
 // attachTo makes an ADD that must succeed, and whose CHECK must.
 func attachTo(t *testing.T, n *node.Node, inside *node.Namespace, ifName string, conf network) *call {

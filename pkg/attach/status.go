@@ -73,6 +73,9 @@ func featuresPresent(cfg *netconf.Config, m *machine) error {
 			return err
 		}
 	}
+	if err := wirePossible(cfg, m); err != nil {
+		return err
+	}
 	return isolationPossible(cfg, m)
 }
 

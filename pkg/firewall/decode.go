@@ -39,7 +39,9 @@ func decodeState(answers []*netlink.Message) (*state, error) {
 		case unix.NFT_MSG_NEWSET:
 			err = s.decodeSet(*m)
 		case unix.NFT_MSG_NEWCHAIN:
-			err = s.decodeChain(*m)
+			var c listedChain
+			c, err = decodeChain(*m)
+			s.chains[c.name] = &c.chainState
 		}
 		if err != nil {
 			return nil, err
@@ -107,12 +109,20 @@ func (s *state) decodeSet(m netlink.Message) error {
 	})
 }
 
-func (s *state) decodeChain(m netlink.Message) error {
-	var c chainState
-	return attributes(m, func(ad *netlink.AttributeDecoder) {
+// listedChain is a chain as the kernel lists it.
+type listedChain struct {
+	family      byte // NFPROTO_*
+	table, name string
+	chainState
+}
+
+func decodeChain(m netlink.Message) (c listedChain, err error) {
+	err = attributes(m, func(ad *netlink.AttributeDecoder) {
 		switch ad.Type() {
+		case unix.NFTA_CHAIN_TABLE:
+			c.table = ad.String()
 		case unix.NFTA_CHAIN_NAME:
-			s.chains[ad.String()] = &c
+			c.name = ad.String()
 		case unix.NFTA_CHAIN_TYPE:
 			c.kind = ad.String()
 		case unix.NFTA_CHAIN_POLICY:
@@ -130,20 +140,36 @@ func (s *state) decodeChain(m netlink.Message) error {
 			})
 		}
 	})
+	if err == nil {
+		c.family = m.Data[0] // struct nfgenmsg begins with it
+	}
+	return c, err
 }
 
-func decodeRule(m netlink.Message) (chain string, exprs []expression, err error) {
+// listedRule is a rule as the kernel lists it.
+type listedRule struct {
+	chain  string
+	handle uint64
+	exprs  []expression
+	note   string
+}
+
+func decodeRule(m netlink.Message) (r listedRule, err error) {
 	err = attributes(m, func(ad *netlink.AttributeDecoder) {
 		switch ad.Type() {
 		case unix.NFTA_RULE_CHAIN:
-			chain = ad.String()
+			r.chain = ad.String()
+		case unix.NFTA_RULE_HANDLE:
+			r.handle = ad.Uint64()
 		case unix.NFTA_RULE_EXPRESSIONS:
 			nested(ad, func(ad *netlink.AttributeDecoder) {
-				exprs = append(exprs, decodeExpression(ad))
+				r.exprs = append(r.exprs, decodeExpression(ad))
 			})
+		case unix.NFTA_RULE_USERDATA:
+			r.note = comment(ad.Bytes())
 		}
 	})
-	return chain, exprs, err
+	return r, err
 }
 
 func decodeExpression(ad *netlink.AttributeDecoder) (e expression) {

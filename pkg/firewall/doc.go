@@ -3,7 +3,7 @@
 //
 // # What it keeps
 //
-// Everything lives in one table, "inet veth": one name to list, one to delete, and nothing of anyone else's beside it.
+// Everything but what only a bridge can tell lives in one table, "inet veth": one name to list, one to delete, and nothing of anyone else's beside it.
 // The table is inet, so one chain serves both address families. Its chains do not grow: a packet passes one rule per
 // address family whatever the number of networks and containers. What there is per network is an element of an
 // interval set, found in O(log n), and the element's comment names the owner, so that `nft list table inet veth`
@@ -24,6 +24,13 @@
 // and state.repair makes the messages that remove it. The table is the plugin's own: a rule that someone else puts into
 // one of its chains is reported by Missing and removed by the next Apply. Rules of your own belong into a table of your
 // own.
+//
+// # Policies of pods
+//
+// A pod that is stricter than its network says so in the group of its host end, of which there is nothing in the table.
+// A packet that the host forwards to a bridge does not show which port it is for, so what comes from another container is
+// marked there, and a second table, "bridge veth", compares the mark with the port's group. It is there as soon as a pod on
+// a bridge has asked, and goes with the last attachment of the node.
 //
 // # What is not masqueraded
 //

@@ -28,6 +28,7 @@ const (
 	needsNetlink    = "nfnetlink (CONFIG_NETFILTER_NETLINK)"
 	needsTables     = "nf_tables (CONFIG_NF_TABLES)"
 	needsInet       = "nf_tables for inet tables (CONFIG_NF_TABLES_INET)"
+	needsBridge     = "nf_tables for bridge tables (CONFIG_NF_TABLES_BRIDGE)"
 	needsNAT        = "nft_chain_nat (CONFIG_NFT_NAT)"
 	needsFib        = "nft_fib (CONFIG_NFT_FIB_INET)"
 	needsMasquerade = "nft_masq (CONFIG_NFT_MASQ)"
@@ -63,12 +64,15 @@ func change(what string, kind int, flags netlink.HeaderFlags, fill func(*netlink
 	return m
 }
 
-func addTable() message {
+func addTable(p part) message {
 	m := change("add the table", unix.NFT_MSG_NEWTABLE, netlink.Create, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_TABLE_NAME, tableName)
 		ae.Uint32(unix.NFTA_TABLE_FLAGS, 0)
 	})
 	m.needs = needsInet
+	if p.bridges {
+		m.needs = needsBridge
+	}
 	return m
 }
 
@@ -100,6 +104,15 @@ func addSet(s set, id uint32) message {
 			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, network)
 		}
 		ae.Bytes(unix.NFTA_SET_USERDATA, order)
+		if s.timeout != 0 {
+			ae.Uint64(unix.NFTA_SET_TIMEOUT, uint64(s.timeout.Milliseconds()))
+		}
+		if s.size != 0 {
+			ae.Nested(unix.NFTA_SET_DESC, func(ae *netlink.AttributeEncoder) error {
+				ae.Uint32(unix.NFTA_SET_DESC_SIZE, s.size)
+				return nil
+			})
+		}
 	})
 }
 

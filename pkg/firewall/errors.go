@@ -32,10 +32,13 @@ func explain(m message, err error) error {
 
 // subject is the table that a message is about, or all of them.
 func (m message) subject() string {
-	if m.others {
+	switch {
+	case m.others:
 		return "nftables"
+	case len(m.Data) == 0: // it never came to a message
+		return tableTitle(tableFamily)
 	}
-	return "nftables table inet " + tableName
+	return tableTitle(m.Data[0])
 }
 
 // unknown reports whether the kernel refused because it does not have what the message is about: sockets of a protocol,

@@ -71,7 +71,7 @@ func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message
 		if err != nil || len(msgs) == 0 {
 			return err
 		}
-		return send(s.generation, msgs)
+		return send(s.generation, q.addressed(msgs))
 	})
 }
 

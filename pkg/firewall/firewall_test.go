@@ -191,6 +191,48 @@ func TestUndoLeavesOthers(t *testing.T) {
 	})
 }
 
+// Single addresses are of a host end. The next that gets one takes it over, a subnet of the network takes them all, and
+// with a name however long they are told from what is the network's.
+func TestSingleAddresses(t *testing.T) {
+	for _, network := range []string{"podnet", strings.Repeat("n", 300)} {
+		f := fresh(t)
+		single := func(address, hostEnd string) plan.Masquerade {
+			m := subnet(address, network)
+			m.Holder = hostEnd
+			return m
+		}
+		const one, other = "veth00000000001", "veth00000000002"
+		apply(t, f, single("10.88.0.5/32", one), single("10.88.0.6/32", one), single("2001:db8::5/128", one))
+		apply(t, f, single("10.88.0.7/32", other), single("10.88.0.6/32", other))
+		undo(t, f, subnet("10.88.0.5/32", network), single("10.88.0.6/32", one), single("10.88.0.7/32", one))
+		must(t, f.Unmask("lab", other))
+		want := []plan.Masquerade{
+			single("10.88.0.5/32", one), single("10.88.0.6/32", other), single("10.88.0.7/32", other), single("2001:db8::5/128", one),
+		}
+		if got, err := f.List(network); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+		if _, err := f.Apply(plan.Masquerade{
+			Subnet: netip.MustParsePrefix("10.88.0.5/32"), Network: "lab", Holder: other,
+		}); err != nil {
+			t.Errorf("what is masqueraded already: %v", err)
+		}
+		_, err := f.Apply(subnet("10.88.0.0/29", "lab"))
+		if err == nil || !strings.Contains(err.Error(), "subnet 10.88.0.0/29 of network \"lab\" overlaps 10.88.0.5/32 of network \"") {
+			t.Errorf("another network's subnet: %v", err)
+		}
+		must(t, f.Unmask(network, one))
+		missing(t, f, subnet("2001:db8::5/128", network), "nftables set masquerade6 lacks 2001:db8::5/128")
+		apply(t, f, subnet("10.88.0.0/29", network))
+		if got, err := f.List(network); err != nil || len(got) != 1 {
+			t.Errorf("below a subnet there is still %v, %v", got, err)
+		}
+		must(t, f.Unmask(network, other))
+		undo(t, f, subnet("10.88.0.0/29", network))
+		golden(t, "empty")
+	}
+}
+
 func TestList(t *testing.T) {
 	f := fresh(t)
 	for _, want := range [][]plan.Masquerade{nil, {pods4, pods6}} {
@@ -358,9 +400,9 @@ func TestSameExpressions(t *testing.T) {
 	listed := func() []expression {
 		m := addRule(masquerading().chains[0], rule{family: ipv4, exprs: want})
 		must(t, m.err)
-		_, list, err := decodeRule(m.Message)
+		r, err := decodeRule(m.Message)
 		must(t, err)
-		return list
+		return r.exprs
 	}
 	for _, c := range []struct {
 		name   string
@@ -432,7 +474,7 @@ func TestExplain(t *testing.T) {
 			cnierr.FeatureMissing, "CONFIG_NETFILTER_NETLINK",
 		},
 		{"no nf_tables", getGeneration(), unix.EINVAL, cnierr.FeatureMissing, "CONFIG_NF_TABLES)"},
-		{"no inet tables", addTable(), unix.EAFNOSUPPORT, cnierr.FeatureMissing, "CONFIG_NF_TABLES_INET"},
+		{"no inet tables", addTable(part{}), unix.EAFNOSUPPORT, cnierr.FeatureMissing, "CONFIG_NF_TABLES_INET"},
 		{"no nat chains", addChain(nat), unix.ENOENT, cnierr.FeatureMissing, "CONFIG_NFT_NAT"},
 		{"no masquerade", addRule(nat, masq), unix.ENOENT, cnierr.FeatureMissing, "CONFIG_NFT_MASQ"},
 		{"a bad rule", addRule(nat, masq), unix.EINVAL, cnierr.KernelRefused, "add the rule for IPv4 to chain postrouting"},
@@ -440,9 +482,9 @@ func TestExplain(t *testing.T) {
 			"no such set", addElements("masquerade4", spans("10.88.0.0/16")), unix.ENOENT,
 			cnierr.KernelRefused, "add [10.88.0.0/16] to set masquerade4",
 		},
-		{"no memory", addTable(), unix.ENOMEM, cnierr.KernelRefused, "add the table"},
+		{"no memory", addTable(part{}), unix.ENOMEM, cnierr.KernelRefused, "add the table"},
 		{
-			"with the kernel's own words", addTable(), &netlink.OpError{Err: unix.EINVAL, Message: "not like this"},
+			"with the kernel's own words", addTable(part{}), &netlink.OpError{Err: unix.EINVAL, Message: "not like this"},
 			cnierr.KernelRefused, "invalid argument (not like this)",
 		},
 	} {

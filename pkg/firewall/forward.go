@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,16 +27,14 @@ type foreignChain struct {
 	family      byte // NFPROTO_*
 	table, name string
 	policy      uint32
-	rules       []foreignRule
-}
-
-type foreignRule struct {
-	handle uint64
-	exprs  []expression
-	note   string
+	rules       []listedRule
+	legacy      string // the program whose chain it is, where that is not of nftables
 }
 
 func (c foreignChain) String() string {
+	if c.legacy != "" {
+		return c.legacy + " chain " + c.table + " " + c.name
+	}
 	families := map[byte]string{
 		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge",
 	}
@@ -59,7 +58,7 @@ func (c foreignChain) sees(a plan.ForwardAccept) bool {
 
 // drops reports whether the chain drops what no other rule of it decides, and the rule that does so, or nil if it is the
 // policy.
-func (c foreignChain) drops() (bool, *foreignRule) {
+func (c foreignChain) drops() (bool, *listedRule) {
 	for i := range c.rules {
 		switch verdict := c.rules[i].always(); verdict {
 		case undecided:
@@ -81,7 +80,7 @@ const (
 	refuses
 )
 
-func (r foreignRule) always() verdict {
+func (r listedRule) always() verdict {
 	e := essence(r.exprs)
 	if len(e) != 1 {
 		return undecided
@@ -184,7 +183,7 @@ func devGroup(direction int, group uint32) expr.Any {
 func (c foreignChain) opened(a plan.ForwardAccept) [2]bool {
 	var has [2]bool
 	for i, want := range c.acceptRules(a.Link) {
-		has[i] = slices.ContainsFunc(c.rules, func(r foreignRule) bool { return sameExpressions(want, essence(r.exprs)) })
+		has[i] = slices.ContainsFunc(c.rules, func(r listedRule) bool { return sameExpressions(want, essence(r.exprs)) })
 	}
 	return has
 }
@@ -202,7 +201,7 @@ func (c foreignChain) open(a plan.ForwardAccept) []message {
 }
 
 // addRule makes a message for a rule before another, or at the end.
-func (c foreignChain) addRule(exprs []expr.Any, note string, before *foreignRule) message {
+func (c foreignChain) addRule(exprs []expr.Any, note string, before *listedRule) message {
 	flags := netlink.Create | netlink.Append
 	if before != nil {
 		flags = netlink.Create
@@ -228,7 +227,7 @@ func (c foreignChain) addRule(exprs []expr.Any, note string, before *foreignRule
 	return ofFamily(c.family, m)
 }
 
-func (c foreignChain) deleteRule(r foreignRule) message {
+func (c foreignChain) deleteRule(r listedRule) message {
 	m := change("delete a rule of "+c.String(), unix.NFT_MSG_DELRULE, 0, func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_RULE_TABLE, c.table)
 		ae.String(unix.NFTA_RULE_CHAIN, c.name)
@@ -253,10 +252,11 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 	}
 	var chains []foreignChain
 	for _, m := range list {
-		f, ok, err := decodeForeign(m)
+		listed, err := decodeChain(m)
 		if err != nil {
 			return nil, explain(request, err)
 		}
+		f, ok := listed.foreign()
 		if !ok {
 			continue
 		}
@@ -274,7 +274,7 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 	return chains, nil
 }
 
-func (c *conn) foreignRules(f foreignChain) ([]foreignRule, error) {
+func (c *conn) foreignRules(f foreignChain) ([]listedRule, error) {
 	request := ofFamily(f.family, get("list the rules of "+f.String(), unix.NFT_MSG_GETRULE, netlink.Dump,
 		func(ae *netlink.AttributeEncoder) {
 			ae.String(unix.NFTA_RULE_TABLE, f.table)
@@ -284,11 +284,14 @@ func (c *conn) foreignRules(f foreignChain) ([]foreignRule, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rules []foreignRule
+	var rules []listedRule
 	for _, m := range list {
-		r, err := decodeForeignRule(m)
+		r, err := decodeRule(m)
 		if err != nil {
 			return nil, explain(request, err)
+		}
+		for _, e := range r.exprs {
+			r.note = cmp.Or(remark(e), r.note)
 		}
 		rules = append(rules, r)
 	}
@@ -311,54 +314,12 @@ func (c *conn) dormant(f foreignChain) (bool, error) {
 	return t.dormant, nil
 }
 
-// decodeForeign reads a chain, false if it is none of somebody else's at the forward hook.
-func decodeForeign(m netlink.Message) (c foreignChain, ok bool, err error) {
-	hook, isBase := uint32(0), false
-	err = attributes(m, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
-		case unix.NFTA_CHAIN_TABLE:
-			c.table = ad.String()
-		case unix.NFTA_CHAIN_NAME:
-			c.name = ad.String()
-		case unix.NFTA_CHAIN_POLICY:
-			c.policy = ad.Uint32()
-		case unix.NFTA_CHAIN_HOOK:
-			isBase = true
-			nested(ad, func(ad *netlink.AttributeDecoder) {
-				if ad.Type() == unix.NFTA_HOOK_HOOKNUM {
-					hook = ad.Uint32()
-				}
-			})
-		}
-	})
-	if err != nil {
-		return c, false, err
-	}
-	c.family = m.Data[0]
+// foreign is a chain of somebody else's at the forward hook, false if it is another.
+func (c listedChain) foreign() (foreignChain, bool) {
 	known := slices.Contains([]byte{unix.NFPROTO_INET, unix.NFPROTO_IPV4, unix.NFPROTO_IPV6, unix.NFPROTO_BRIDGE}, c.family)
-	own := c.family == tableFamily && c.table == tableName
-	return c, isBase && known && hook == unix.NF_INET_FORWARD && !own, nil // NF_BR_FORWARD is the same number
-}
-
-func decodeForeignRule(m netlink.Message) (r foreignRule, err error) {
-	_, r.exprs, err = decodeRule(m)
-	if err != nil {
-		return r, err
-	}
-	err = attributes(m, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
-		case unix.NFTA_RULE_HANDLE:
-			r.handle = ad.Uint64()
-		case unix.NFTA_RULE_USERDATA:
-			r.note = comment(ad.Bytes())
-		}
-	})
-	for _, e := range r.exprs {
-		if text := remark(e); text != "" {
-			r.note = text
-		}
-	}
-	return r, err
+	own := c.table == tableName && (c.family == tableFamily || c.family == unix.NFPROTO_BRIDGE)
+	f := foreignChain{family: c.family, table: c.table, name: c.name, policy: c.policy}
+	return f, c.kind != "" && known && c.hook == unix.NF_INET_FORWARD && !own // NF_BR_FORWARD is the same number
 }
 
 // Dropping lists the chains of others that drop what the host forwards for a network and are not open to it, each in
@@ -375,6 +336,11 @@ func (f *Firewall) Dropping(a plan.ForwardAccept) ([]string, error) {
 func (f *Firewall) closed(a plan.ForwardAccept) (closed []foreignChain, err error) {
 	err = retry(func() error {
 		chains, err := f.conn.forwarding()
+		if err != nil {
+			return err
+		}
+		legacy, err := legacyChains()
+		chains = append(chains, legacy...)
 		closed = slices.DeleteFunc(chains, func(c foreignChain) bool { return !c.closedTo(a) })
 		return err
 	})
@@ -441,6 +407,9 @@ func (f *Firewall) openChain(c foreignChain, a plan.ForwardAccept, send sender) 
 // unopenable says why a rule in the chain would not do.
 func (c foreignChain) unopenable() string {
 	switch {
+	case c.legacy != "":
+		return "it is not of nftables; let the network pass there by hand, as in " + c.legacy +
+			" -A FORWARD -i BRIDGE -j ACCEPT and the same with -o, and say forwardAccept false"
 	case c.family == unix.NFPROTO_BRIDGE:
 		return "rules of that family do not know the bridge; let its ports pass there"
 	case c.table == "firewalld":

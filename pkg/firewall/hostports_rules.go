@@ -263,23 +263,26 @@ func translated() []expr.Any {
 }
 
 // marked matches packets with hostPortMark.
-func marked() []expr.Any {
+func marked() []expr.Any { return hasMark(hostPortMark) }
+
+// hasMark matches packets with a bit of the packet mark.
+func hasMark(bit uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: unix.NFT_REG_1},
-		&expr.Bitwise{
-			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: native(hostPortMark), Xor: native(0),
-		},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(hostPortMark)},
+		&expr.Bitwise{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: native(bit), Xor: native(0)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(bit)},
 	}
 }
 
 // setMark sets hostPortMark, or with 0 clears it.
-func setMark(to uint32) []expr.Any {
+func setMark(to uint32) []expr.Any { return changeMark(hostPortMark, to) }
+
+// changeMark gives some bits of the packet mark values.
+func changeMark(bits, to uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: unix.NFT_REG_1},
 		&expr.Bitwise{
-			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4,
-			Mask: native(^uint32(hostPortMark)), Xor: native(to),
+			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: native(^bits), Xor: native(to),
 		},
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: unix.NFT_REG_1, SourceRegister: true},
 	}

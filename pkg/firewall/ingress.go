@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/google/nftables"
@@ -13,16 +14,28 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// The sets of ingress policies: of networks that do not let every container in, by what their containers are behind, and
-// of pairs of such, from and to, that may. A network has one element in one of the first two, and one in one of the
-// others if its policy is same-network.
+// The sets of ingress policies: of networks that do not let every container in, by what their containers are behind; of
+// pairs of networks, from and to, that may nevertheless; and of networks with pods that have a policy of their own. A
+// network has at most one element in one of each two.
 const (
 	closedLinks, closedGroups = "ingress_links", "ingress_groups"
 	openLinks, openGroups     = "ingress_same_links", "ingress_same_groups"
+	podLinks, podGroups       = "ingress_pod_links", "ingress_pod_groups"
+)
+
+// Bits of the packet mark that tell the ports of a bridge, from the forward hook to the bridge's output, where the first
+// packet of a connection comes from: another container, of another network or of the same. Nothing leaves the host with
+// them, because the mark does not pass into another network namespace (skb_scrub_packet in net/core/skbuff.c).
+const (
+	fromOthers = 1 << 12
+	fromSame   = 1 << 6
 )
 
 // ingress is the part of the table that keeps containers out of networks. To what is for none of these networks it is
-// two look-ups.
+// three look-ups and two comparisons.
+//
+// A pod's own policy is in the group of its host end, so nothing of it is here, and nothing is left when it goes. Behind
+// a bridge the host end is known to the bridge alone: there packets are marked for portIngress to decide.
 func ingress() part {
 	return part{
 		sets: []set{
@@ -30,10 +43,19 @@ func ingress() part {
 			{name: closedGroups, key: nftables.TypeDevGroup},
 			{name: openLinks, key: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)},
 			{name: openGroups, key: nftables.MustConcatSetType(nftables.TypeDevGroup, nftables.TypeDevGroup)},
+			{name: podLinks, key: nftables.TypeIFName},
+			{name: podGroups, key: nftables.TypeDevGroup},
 		},
 		chains: []chain{
-			{name: "ingress_policy", jumps: 2, rules: ingressPolicy()},
+			{name: "ingress_policy", jumps: 3, rules: append(welcome(accepted), unwelcome(dropped)...)},
+			{name: "ingress_isolated", jumps: 1, rules: append(invited(accepted), unwelcome(dropped)...)},
+			{name: "ingress_mark", jumps: 1, rules: ingressMark()},
 			{name: "ingress", kind: "filter", hook: unix.NF_INET_FORWARD, priority: 0, rules: []rule{
+				{what: "links with pods that have a policy", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks),
+					&expr.Verdict{Kind: expr.VerdictJump, Chain: "ingress_mark"})},
+				{what: "isolated pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupIsolated),
+					&expr.Verdict{Kind: expr.VerdictGoto, Chain: "ingress_isolated"})},
+				{what: "closed pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupClosed), toPolicy)},
 				{what: "links", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, closedLinks), toPolicy)},
 				{what: "groups", exprs: append(append(groupBits(expr.MetaKeyOIFGROUP, 0, network),
 					&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: closedGroups}), toPolicy)},
@@ -43,29 +65,61 @@ func ingress() part {
 }
 
 // network is the bits of a group that its network has.
-const network = ^plan.GroupChecked
+const network = ^plan.GroupTraits
 
-var toPolicy = &expr.Verdict{Kind: expr.VerdictGoto, Chain: "ingress_policy"}
+var (
+	toPolicy = &expr.Verdict{Kind: expr.VerdictGoto, Chain: "ingress_policy"}
+	accepted = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	dropped  = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	returns  = []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}}
+)
 
-// ingressPolicy lets pass what belongs to a connection that was let in before, what comes by a host port, which has its
-// own rules, what comes from the same network where that may, and what does not come from a container.
-func ingressPolicy() []rule {
-	accept, drop := &expr.Verdict{Kind: expr.VerdictAccept}, &expr.Verdict{Kind: expr.VerdictDrop}
+// hasTrait matches host ends of the plugin that have one of GroupTraits.
+func hasTrait(key expr.MetaKey, trait uint32) []expr.Any {
+	return groupIs(key, plan.GroupsMask|trait, plan.Groups|trait)
+}
+
+// welcome matches what belongs to a connection that was let in before, what comes by a host port, which has its own
+// rules, and what comes from the same network where that may.
+func welcome(then []expr.Any) []rule { return append(invited(then), neighbours(then)...) }
+
+func invited(then []expr.Any) []rule {
+	return []rule{
+		{what: "answers", exprs: append(answers(), then...), needs: needsConntrack},
+		{what: "host ports", exprs: append(marked(), then...)},
+	}
+}
+
+func neighbours(then []expr.Any) []rule {
 	links := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register(0)},
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register(4)},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: openLinks}, accept,
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: openLinks},
 	}
 	groups := append(append(groupBits(expr.MetaKeyIIFGROUP, 0, network), groupBits(expr.MetaKeyOIFGROUP, 1, network)...),
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: openGroups}, accept)
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: openGroups})
 	return []rule{
-		{what: "answers", exprs: append(answers(), accept), needs: needsConntrack},
-		{what: "host ports", exprs: append(marked(), accept)},
-		{what: "the same link", exprs: links},
-		{what: "the same group", exprs: groups},
-		{what: "containers by group", exprs: append(groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask, plan.Groups), drop)},
-		{what: "containers by link", exprs: append(interfaceIn(expr.MetaKeyIIFNAME, closedLinks), drop)},
+		{what: "the same link", exprs: append(links, then...)},
+		{what: "the same group", exprs: append(groups, then...)},
 	}
+}
+
+// unwelcome matches what else comes from a container.
+func unwelcome(then []expr.Any) []rule {
+	return []rule{
+		{what: "containers by group", exprs: append(groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask, plan.Groups), then...)},
+		{what: "containers by link", exprs: append(interfaceIn(expr.MetaKeyIIFNAME, closedLinks), then...)},
+	}
+}
+
+// ingressMark marks, for the ports of a bridge, what a policy may have to keep out. Bits that are set already are
+// somebody else's.
+func ingressMark() []rule {
+	rules := append([]rule{{what: "clearing", exprs: changeMark(fromOthers|fromSame, 0)}}, invited(returns)...)
+	rules = append(rules, rule{what: "marking", exprs: changeMark(fromSame, fromSame)})
+	rules = append(rules, neighbours(returns)...)
+	rules = append(rules, rule{what: "unmarking", exprs: changeMark(fromSame, 0)})
+	return append(rules, unwelcome(changeMark(fromOthers, fromOthers))...)
 }
 
 const needsConntrack = "nft_ct (CONFIG_NFT_CT)"
@@ -90,54 +144,97 @@ func interfaceIn(key expr.MetaKey, set string) []expr.Any {
 	}
 }
 
-// ingressEntries are the elements that a network may have: that it is closed, and that it is open to itself.
-func ingressEntries(i plan.Ingress) (closed, open entry) {
-	who := lease.NetworkAlias(i.Network)
+// networkIngress is the elements that a network may have: that it is closed, that it is open to itself, and that it has
+// pods with a policy.
+type networkIngress struct{ closed, open, pods entry }
+
+func ingressOf(i plan.Ingress) networkIngress {
+	key, sets := native(i.Link.Group), [3]string{closedGroups, openGroups, podGroups}
 	if i.Link.Name != "" {
-		name := interfaceName(i.Link.Name)
-		return entry{set: closedLinks, key: name, note: who},
-			entry{set: openLinks, key: append(slices.Clone(name), name...), note: who}
+		key, sets = interfaceName(i.Link.Name), [3]string{closedLinks, openLinks, podLinks}
 	}
-	group := native(i.Link.Group)
-	return entry{set: closedGroups, key: group, note: who},
-		entry{set: openGroups, key: append(slices.Clone(group), group...), note: who}
+	who := lease.NetworkAlias(i.Network)
+	return networkIngress{
+		closed: entry{set: sets[0], key: key, note: who},
+		open:   entry{set: sets[1], key: append(slices.Clone(key), key...), note: who},
+		pods:   entry{set: sets[2], key: key, note: who},
+	}
+}
+
+// lookUp shows what is there, whoever has it.
+func (n networkIngress) lookUp(e *edit) (networkIngress, error) {
+	found, err := e.lookUp([]entry{n.closed, n.open, n.pods})
+	return networkIngress{found[n.closed.id()], found[n.open.id()], found[n.pods.id()]}, err
+}
+
+func (e entry) exists() bool { return e.set != "" }
+
+// decide edits what is there into what a network wants. A bridge of another network keeps that one's policy, which has to
+// be the same unless this one has none. Nobody shares a group: that would be a whim of the hash.
+func (n networkIngress) decide(i plan.Ingress, have networkIngress, e *edit) error {
+	foreign := have.closed.exists() && have.closed.note != n.closed.note
+	open := i.Policy == netconf.IngressSameNetwork ||
+		i.Policy == netconf.IngressOpen && (i.Pods || have.pods.exists())
+	for _, x := range []entry{have.closed, have.open, have.pods} {
+		if i.Link.Name == "" && x.exists() && x.note != n.closed.note {
+			return cnierr.New(cnierr.Conflict, "ingressPolicy: %s is also that of %s: want another name for one of the two",
+				i.Link, x.note)
+		}
+	}
+	switch {
+	case foreign && i.Policy.Restricts() && open != have.open.exists():
+		return cnierr.New(cnierr.Conflict, "ingressPolicy: %s of %s has another policy than %q: "+
+			"want the same for all networks of one bridge", i.Link, have.closed.note, i.Policy)
+	case foreign:
+	default:
+		e.settle(n.closed, have.closed, i.Policy.Restricts())
+		if i.Policy.Restricts() && have.open.exists() && have.open.note != n.open.note {
+			e.remove(have.open) // of a network without a policy, which may go before this one
+			have.open = entry{}
+		}
+		e.settle(n.open, have.open, open)
+	}
+	if i.Pods {
+		e.settle(n.pods, have.pods, true)
+	}
+	return nil
+}
+
+// settle adds or removes an entry that is not as it should be.
+func (e *edit) settle(want, have entry, wanted bool) {
+	switch {
+	case wanted && !have.exists():
+		e.add(want)
+	case !wanted && have.exists():
+		e.remove(have)
+	}
 }
 
 // ProbeIngress is Probe for ingress policies.
 func (f *Firewall) ProbeIngress() error { return f.probe(ingress()) }
 
-// ApplyIngress keeps containers out of a network as its policy says. A bridge that belongs to another network with
-// another policy is refused with Conflict. created tells that this call added the network.
+// ApplyIngress keeps containers out of a network as its policy says, and out of pods as theirs do. A bridge that belongs
+// to another network with another policy is refused with Conflict. created tells that this call added the network, or
+// that it has such pods.
 func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
-	if settled, err := f.ingressSettled(i); settled || err != nil {
+	n := ingressOf(i)
+	if settled, err := f.ingressSettled(i, n); settled || err != nil {
 		return false, err
 	}
-	closed, open := ingressEntries(i)
 	err = f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
 		var msgs []message
 		if len(s.defects()) > 0 {
 			msgs = s.repair()
 		}
 		e := edit{conn: &f.conn, state: s}
-		found, err := e.lookUp([]entry{closed, open})
+		have, err := n.lookUp(&e)
 		if err != nil {
 			return nil, err
 		}
-		is, isOpen := found[closed.id()], found[open.id()].set != ""
-		wantOpen := i.Policy == netconf.IngressSameNetwork
-		if err := rivals(i, is, isOpen == wantOpen); err != nil {
+		if err := n.decide(i, have, &e); err != nil {
 			return nil, err
 		}
-		created = is.set == ""
-		if created {
-			e.add(closed)
-		}
-		switch {
-		case wantOpen && !isOpen:
-			e.add(open)
-		case isOpen && !wantOpen:
-			e.remove(open)
-		}
+		created = i.Policy.Restricts() && !have.closed.exists() || i.Pods && !have.pods.exists()
 		changes, err := e.messages()
 		return append(msgs, changes...), err
 	})
@@ -145,56 +242,41 @@ func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 }
 
 // ingressSettled reports, by a brief look, whether all is as a policy wants it: two round trips.
-func (f *Firewall) ingressSettled(i plan.Ingress) (settled bool, err error) {
-	closed, open := ingressEntries(i)
+func (f *Firewall) ingressSettled(i plan.Ingress, n networkIngress) (settled bool, err error) {
 	err = retry(func() error {
 		s, err := f.conn.look(query{part: ingress(), brief: true})
 		if err != nil || len(s.defects()) > 0 {
 			return err
 		}
-		found, err := (&edit{conn: &f.conn, state: s}).lookUp([]entry{closed, open})
-		same := i.Policy == netconf.IngressSameNetwork
-		settled = found[closed.id()].note == closed.note && (found[open.id()].set != "") == same
+		e := edit{conn: &f.conn, state: s}
+		have, err := n.lookUp(&e)
+		settled = err == nil && n.decide(i, have, &e) == nil && len(e.put)+len(e.drop) == 0
 		return err
 	})
 	return settled, err
 }
 
-// rivals refuses what another network has: a bridge with another policy, or the same group by a whim of the hash.
-func rivals(i plan.Ingress, is entry, agree bool) error {
-	switch {
-	case is.set == "" || is.note == lease.NetworkAlias(i.Network):
-		return nil
-	case i.Link.Name == "":
-		return cnierr.New(cnierr.Conflict, "ingressPolicy: %s is also that of %s: want another name for one of the two", i.Link, is.note)
-	case !agree:
-		return cnierr.New(cnierr.Conflict, "ingressPolicy: %s of %s has another policy than %q: "+
-			"want the same for all networks of one bridge", i.Link, is.note, i.Policy)
-	}
-	return nil
-}
-
-// ObserveIngress shows what the kernel has of a network's policy.
+// ObserveIngress shows what the kernel has of a network's policy. Where it wants none, that of another network on its
+// bridge is as good.
 func (f *Firewall) ObserveIngress(want plan.Ingress) (got plan.Ingress, err error) {
-	closed, open := ingressEntries(want)
+	n := ingressOf(want)
 	err = retry(func() error {
 		s, err := f.conn.look(query{part: ingress()})
 		if err != nil {
 			return err
 		}
-		got = plan.Ingress{Network: want.Network, Link: want.Link, State: "ok"}
-		if d := firstDefect(s); d != "" {
-			got.State = d
-		}
-		e := edit{conn: &f.conn, state: s}
-		found, err := e.lookUp([]entry{closed, open})
+		have, err := n.lookUp(&edit{conn: &f.conn, state: s})
+		got = plan.Ingress{Network: want.Network, Link: want.Link, Pods: have.pods.exists(), State: cmp.Or(firstDefect(s), "ok")}
 		switch {
-		case found[closed.id()].set == "":
+		case !have.closed.exists() || want.Policy == netconf.IngressOpen:
 			got.Policy = netconf.IngressOpen
-		case found[open.id()].set != "":
+		case have.open.exists():
 			got.Policy = netconf.IngressSameNetwork
 		default:
 			got.Policy = netconf.IngressIsolated
+		}
+		if got.State == "ok" && !have.closed.exists() && want.Policy == netconf.IngressOpen && !have.open.exists() {
+			got.State = "nftables set " + n.open.set + " lacks " + want.Link.String()
 		}
 		return err
 	})
@@ -202,31 +284,65 @@ func (f *Firewall) ObserveIngress(want plan.Ingress) (got plan.Ingress, err erro
 }
 
 // RetireIngress removes what a network has, and with the last network what served it.
-func (f *Firewall) RetireIngress(network string) error {
+func (f *Firewall) RetireIngress(network string) error { return f.retireIngress(network, false) }
+
+// OpenIngress removes the policy of a network. Pods that have one of their own keep it.
+func (f *Firewall) OpenIngress(network string) error { return f.retireIngress(network, true) }
+
+func (f *Firewall) retireIngress(network string, keepPods bool) error {
 	return f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
 		if len(s.sets)+len(s.chains) == 0 {
 			return nil, nil
 		}
-		e, others := edit{conn: &f.conn, state: s}, 0
-		for _, name := range []string{closedLinks, closedGroups, openLinks, openGroups} {
-			if !s.has(name) {
-				continue
-			}
-			list, err := f.conn.entries(name)
-			if err != nil {
-				return nil, err
-			}
-			for _, x := range list {
-				if x.note == lease.NetworkAlias(network) {
-					e.remove(x)
-				} else {
-					others++
-				}
+		e := edit{conn: &f.conn, state: s}
+		own, others, err := e.ingressBy(lease.NetworkAlias(network))
+		if err != nil {
+			return nil, err
+		}
+		kept := 0
+		for _, x := range own {
+			if pair, ok := pairOf(x); ok && keepPods {
+				kept++
+				e.settle(pair, own[pair.id()], true)
+				delete(own, x.id())
+				delete(own, pair.id())
 			}
 		}
-		if others == 0 {
+		for _, x := range own {
+			e.remove(x)
+		}
+		if others+kept == 0 {
 			return s.remove(), nil
 		}
 		return e.messages()
 	})
+}
+
+// ingressBy lists the elements of a network and counts those of others.
+func (e *edit) ingressBy(who string) (own map[string]entry, others int, err error) {
+	own = map[string]entry{}
+	for _, x := range ingress().sets {
+		if !e.state.has(x.name) {
+			continue
+		}
+		list, err := e.conn.entries(x.name)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, x := range list {
+			if x.note == who {
+				own[x.id()] = x
+			} else {
+				others++
+			}
+		}
+	}
+	return own, others, nil
+}
+
+// pairOf is the element that opens a network with pods that have a policy to itself, false if x is none of podLinks or
+// podGroups.
+func pairOf(x entry) (entry, bool) {
+	set, ok := map[string]string{podLinks: openLinks, podGroups: openGroups}[x.set]
+	return entry{set: set, key: append(slices.Clone(x.key), x.key...), note: x.note}, ok
 }

@@ -63,6 +63,71 @@ func TestSourceCheckListing(t *testing.T) {
 	golden(t, "empty")
 }
 
+// The policies of pods: what a network has because of them, beside its own policy or without one.
+func TestPodIngressListing(t *testing.T) {
+	f := fresh(t)
+	withPods := func(network string, l plan.Link, p netconf.IngressPolicy) plan.Ingress {
+		return plan.Ingress{Network: network, Link: l, Policy: p, Pods: true, State: "ok"}
+	}
+	must(t, f.ProbePortIngress())
+	golden(t, "empty")
+	shop := plan.Link{Group: 0x7000_0021}
+	all := []plan.Ingress{
+		withPods("podnet", br0, netconf.IngressOpen), withPods("lab", group1, netconf.IngressIsolated),
+		withPods("shop", shop, netconf.IngressSameNetwork), withPods("more", br0, netconf.IngressOpen),
+	}
+	for i, p := range all {
+		created, err := f.ApplyIngress(p)
+		if err != nil || created != (i < 3) {
+			t.Fatalf("%s: created %v, %v", p.Network, created, err)
+		}
+	}
+	for _, want := range []bool{true, false} {
+		if created, err := f.ApplyPortIngress(); created != want || err != nil {
+			t.Fatalf("created %v, %v", created, err)
+		}
+	}
+	expectIngress(t, f, all...)
+	golden(t, "ingress-pods")
+	reloads(t, "ingress-pods")
+	expectIngress(t, f, all...)
+
+	// A policy that changes, or comes to a bridge that had none, takes its pods along.
+	if _, err := f.ApplyIngress(withPods("other", group1, netconf.IngressOpen)); cnierr.Of(err, 0).Code != cnierr.Conflict {
+		t.Errorf("got %v, want a conflict", err)
+	}
+	must(t, f.OpenIngress("lab"))
+	must(t, f.OpenIngress("shop"))
+	second := policy("more", br0, netconf.IngressSameNetwork)
+	if _, err := f.ApplyIngress(second); err != nil {
+		t.Error(err)
+	}
+	must(t, f.RetireIngress("podnet"))
+	expectIngress(t, f, withPods("lab", group1, netconf.IngressOpen), withPods("shop", shop, netconf.IngressOpen), second)
+	for _, network := range []string{"lab", "shop", "more"} {
+		must(t, f.RetireIngress(network))
+	}
+	nft(t, "flush", "chain", "bridge", "veth", "output")
+	if got, err := f.ObservePortIngress(); err != nil ||
+		got.State != "nftables chain output has lost its rule for others to closed pods" {
+		t.Errorf("%q, %v", got.State, err)
+	}
+	must(t, f.UndoPortIngress())
+	golden(t, "empty")
+	if got, err := f.ObservePortIngress(); err != nil || got.State != "nftables table bridge veth is missing" {
+		t.Errorf("%q, %v", got.State, err)
+	}
+}
+
+func expectIngress(t *testing.T, f *Firewall, all ...plan.Ingress) {
+	t.Helper()
+	for _, want := range all {
+		if got, err := f.ObserveIngress(want); err != nil || got != want {
+			t.Errorf("got %v, %v, want %v", got, err, want)
+		}
+	}
+}
+
 func TestIngressListing(t *testing.T) {
 	f := fresh(t)
 	must(t, f.ProbeIngress())
@@ -76,17 +141,11 @@ func TestIngressListing(t *testing.T) {
 		if err != nil || created != (i < 3) {
 			t.Fatalf("%s: created %v, %v", p.Network, created, err)
 		}
-		if got, err := f.ObserveIngress(p); err != nil || got != p {
-			t.Errorf("got %v, %v, want %v", got, err, p)
-		}
 	}
+	expectIngress(t, f, all...)
 	golden(t, "ingress")
 	reloads(t, "ingress")
-	for _, p := range all {
-		if got, err := f.ObserveIngress(p); err != nil || got != p {
-			t.Errorf("got %v, %v, want %v", got, err, p)
-		}
-	}
+	expectIngress(t, f, all...)
 	for _, p := range []plan.Ingress{
 		policy("more", br0, netconf.IngressIsolated), policy("another", group1, netconf.IngressIsolated),
 	} {

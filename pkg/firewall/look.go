@@ -29,7 +29,7 @@ func (c *conn) look(q query) (*state, error) {
 	for _, ch := range q.chains {
 		requests = append(requests, getChain(ch.name))
 	}
-	answers, err := c.ask(requests)
+	answers, err := c.ask(q.addressed(requests))
 	if err != nil {
 		return nil, err
 	}
@@ -74,17 +74,17 @@ func (c *conn) rulesOf(chain string, s *state) error {
 			ae.String(unix.NFTA_RULE_CHAIN, chain)
 		}
 	})
-	list, err := c.dump(request)
+	list, err := c.dump(s.part.addressed([]message{request})[0])
 	if err != nil {
 		return err
 	}
 	for _, m := range list {
-		name, exprs, err := decodeRule(m)
+		r, err := decodeRule(m)
 		if err != nil {
 			return explain(request, err)
 		}
-		if have := s.chains[name]; have != nil {
-			have.rules = append(have.rules, exprs)
+		if have := s.chains[r.chain]; have != nil {
+			have.rules = append(have.rules, r.exprs)
 		}
 	}
 	return nil

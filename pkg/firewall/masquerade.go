@@ -114,7 +114,7 @@ func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
 // whole table, is added in one transaction. Where all is there it only looks (three requests). created tells that this
 // call added the subnet. A subnet that contains or cuts one of another network is refused with Conflict.
 func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
-	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
+	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, ownerOf(m))
 	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
@@ -165,29 +165,42 @@ func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 // Every container of a network counts on its subnet, so Undo is for when the network has gone from the node or has
 // changed its subnet, not for a DEL.
 func (f *Firewall) Undo(m plan.Masquerade) error {
-	fam, gone := familyOf(m.Subnet), spanOf(m.Subnet, owner(m.Network))
+	gone := spanOf(m.Subnet, ownerOf(m))
+	return f.unmask(func(have span) bool { return have == gone })
+}
+
+// Unmask removes the single addresses of a host end, whichever they are.
+func (f *Firewall) Unmask(network, hostEnd string) error {
+	holder := ownerOf(plan.Masquerade{Network: network, Holder: hostEnd})
+	return f.unmask(func(have span) bool { return have.owner == holder })
+}
+
+func (f *Firewall) unmask(goes func(span) bool) error {
 	return f.transact(query{part: masquerading(), spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
-		found, others := false, 0
+		var msgs []message
+		others := 0
 		for _, name := range subnetSets {
+			var gone []span
 			for _, have := range s.spans(name) {
-				if name == fam.set && have == gone {
-					found = true
+				if goes(have) {
+					gone = append(gone, have)
 				} else {
 					others++
 				}
 			}
+			if len(gone) > 0 {
+				msgs = append(msgs, deleteElements(name, gone))
+			}
 		}
-		switch {
-		case s.table != nil && others == 0:
+		if s.table != nil && others == 0 {
 			return s.remove(), nil
-		case found:
-			return []message{deleteElements(fam.set, []span{gone})}, nil
 		}
-		return nil, nil
+		return msgs, nil
 	})
 }
 
-// List returns the subnets that a network owns, IPv4 first, each family in ascending order.
+// List returns the subnets that a network owns, and the single addresses of its host ends, IPv4 first, each family in
+// ascending order.
 func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
 	s, err := f.observe(query{part: masquerading(), spans: subnetSets})
 	if err != nil {
@@ -196,8 +209,10 @@ func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
 	var list []plan.Masquerade
 	for _, name := range subnetSets {
 		for _, have := range s.spans(name) {
-			if p, ok := have.prefix(); ok && have.owner == owner(network) {
-				list = append(list, plan.Masquerade{Subnet: p, Network: network})
+			m := plan.Masquerade{Network: network, Holder: have.hostEnd()}
+			if p, ok := have.prefix(); ok && have.owner == ownerOf(m) {
+				m.Subnet = p
+				list = append(list, m)
 			}
 		}
 	}
@@ -206,10 +221,19 @@ func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
 
 var subnetSets = []string{ipv4.set, ipv6.set}
 
-// owner is a network's name as a comment: as it is, or, beyond the 128 bytes that nft takes
-// (NFTNL_UDATA_COMMENT_MAXLEN), its beginning and a hash of the whole.
+// ownerOf is the comment of an element: the network, after the host end if it is that one's. No network is named so: CNI
+// allows no space in a name.
+func ownerOf(m plan.Masquerade) string {
+	if m.Holder == "" {
+		return owner(m.Network)
+	}
+	return m.Holder + " " + owner(m.Network)
+}
+
+// owner is a network's name as a comment: as it is or, where a host end before it would make that longer than the 128
+// bytes that nft takes (NFTNL_UDATA_COMMENT_MAXLEN), its beginning and a hash of the whole.
 func owner(network string) string {
-	const limit, digits = 128, 16
+	const limit, digits = 128 - unix.IFNAMSIZ, 16
 	if len(network) <= limit {
 		return network
 	}
@@ -219,21 +243,23 @@ func owner(network string) string {
 }
 
 // place decides what becomes of the wanted span in a set: it is covered already, or it is to be added after the spans
-// in replaced, smaller ones of the same owner, are deleted. What overlaps otherwise is a Conflict.
+// in replaced, smaller ones of the same owner, are deleted. What overlaps otherwise is a Conflict. A single address that
+// another host end of the network had is the new one's: IPAM gave it away again.
 func place(have []span, want span) (replaced []span, present bool, err error) {
-	if covered(have, want) {
-		return nil, true, nil
-	}
 	for _, h := range have {
 		switch {
+		case h == want || h.covers(want) && !h.handedOn(want):
+			return nil, true, nil
 		case !h.overlaps(want):
-		case h.owner == want.owner && want.covers(h):
+		case h.handedOn(want):
+			replaced = append(replaced, h)
+		case h.network() == want.network() && want.covers(h):
 			replaced = append(replaced, h)
 		default:
 			return nil, false, cnierr.New(cnierr.Conflict,
-				"ipMasq: subnet %s of network %q overlaps %s of %s (nftables table inet %s): "+
+				"ipMasq: subnet %s of %s overlaps %s of %s (nftables table inet %s): "+
 					"give the networks subnets that do not overlap, or turn ipMasq off for one of them",
-				want, want.owner, h, h.holder(), tableName)
+				want, want.holder(), h, h.holder(), tableName)
 		}
 	}
 	return replaced, false, nil

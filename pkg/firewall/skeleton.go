@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"time"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -11,11 +13,38 @@ const (
 	tableFamily = unix.NFPROTO_INET // NAT in it needs Linux 5.2
 )
 
+// tableTitle is the table as nft would name it.
+func tableTitle(family byte) string {
+	if family == unix.NFPROTO_BRIDGE {
+		return "nftables table bridge " + tableName
+	}
+	return "nftables table inet " + tableName
+}
+
 // part is what one feature keeps in the table, without the elements of its sets: what is there as soon as any of them
 // is. Parts share no set and no chain, so each comes, is repaired and goes by itself.
 type part struct {
-	sets   []set
-	chains []chain // those that others jump to first
+	sets    []set
+	chains  []chain // those that others jump to first
+	bridges bool    // it is in the table of family bridge, which is of the same name
+}
+
+// family is that of the part's table.
+func (p part) family() byte {
+	if p.bridges {
+		return unix.NFPROTO_BRIDGE
+	}
+	return tableFamily
+}
+
+// addressed sends messages to the part's table, but for those about tables of somebody else.
+func (p part) addressed(msgs []message) []message {
+	for i := range msgs {
+		if !msgs[i].others {
+			msgs[i].Data[0] = p.family() // struct nfgenmsg begins with it
+		}
+	}
+	return msgs
 }
 
 // set is a set or, with data, a map.
@@ -25,6 +54,9 @@ type set struct {
 	data   nftables.SetDatatype // the zero value: none
 	flags  uint32               // NFT_SET_*, but for NFT_SET_MAP, which follows from data
 	family *family              // whose packets are looked up in it; nil: both
+	// One that rules fill keeps an element for a time, whole milliseconds, and has at most so many.
+	timeout time.Duration
+	size    uint32
 }
 
 func (s set) isMap() bool { return s.data.Name != "" }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+
+	"github.com/veth-cni/veth/pkg/lease"
 )
 
 // span is an interval of addresses with the owner that its comment names.
@@ -61,7 +64,7 @@ func (s span) holder() string {
 	if s.owner == "" {
 		return "an unnamed owner"
 	}
-	return fmt.Sprintf("network %q", s.owner)
+	return fmt.Sprintf("network %q", s.network())
 }
 
 func (s span) covers(o span) bool {
@@ -70,6 +73,23 @@ func (s span) covers(o span) bool {
 
 func (s span) overlaps(o span) bool {
 	return s.first.Compare(o.last) <= 0 && s.last.Compare(o.first) >= 0
+}
+
+// hostEnd is the interface that a single address belongs to, "" if the span is a network's.
+func (s span) hostEnd() string {
+	if name, _, found := strings.Cut(s.owner, " "); found && lease.IsHostName(name) {
+		return name
+	}
+	return ""
+}
+
+// network is that of the owner, as the comment has it.
+func (s span) network() string { return strings.TrimPrefix(s.owner, s.hostEnd()+" ") }
+
+// handedOn reports whether two spans are one address of different host ends of a network.
+func (s span) handedOn(o span) bool {
+	return s.hostEnd() != "" && o.hostEnd() != "" && s.network() == o.network() &&
+		s.first == o.first && s.last == o.last && s.owner != o.owner
 }
 
 // covered reports whether one span covers the wanted one, whoever owns it.

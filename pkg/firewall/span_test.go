@@ -151,7 +151,7 @@ func TestJoinIgnoresAnEndWithoutStart(t *testing.T) {
 }
 
 func TestOwner(t *testing.T) {
-	long := strings.Repeat("n", 128)
+	long := strings.Repeat("n", 112)
 	for name, c := range map[string]struct{ network, want string }{
 		"short":    {"podnet", "podnet"},
 		"at limit": {long, long},
@@ -163,7 +163,7 @@ func TestOwner(t *testing.T) {
 		})
 	}
 	a, b := owner(long+"a"), owner(long+"b")
-	if len(a) != 128 || len(b) != 128 || a == b {
+	if len(a) != 112 || len(b) != 112 || a == b {
 		t.Errorf("longer names become %q and %q", a, b)
 	}
 }

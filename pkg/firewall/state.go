@@ -47,11 +47,11 @@ type defect struct {
 // defects compares the table with the part.
 func (s *state) defects() []defect {
 	if s.table == nil {
-		return []defect{{what: "nftables table inet " + tableName + " is missing"}}
+		return []defect{{what: tableTitle(s.part.family()) + " is missing"}}
 	}
 	var d []defect
 	if s.table.dormant {
-		d = append(d, defect{what: "nftables table inet " + tableName + " is dormant"})
+		d = append(d, defect{what: tableTitle(s.part.family()) + " is dormant"})
 	}
 	for _, want := range s.part.sets {
 		switch have := s.sets[want.name]; {
@@ -167,7 +167,7 @@ func (s *state) remove() []message {
 // wrong kind. It may be sent whatever the table's state: what exists stays as it is, and the chains are emptied before
 // their rules are written.
 func (s *state) repair() []message {
-	msgs := []message{addTable()} // wakes a dormant one
+	msgs := []message{addTable(s.part)} // wakes a dormant one
 	for _, want := range s.part.chains {
 		if have := s.chains[want.name]; have != nil {
 			msgs = append(msgs, flushChain(want)) // its rules hold on to the sets

@@ -95,7 +95,7 @@ func hostEnd(a *netlink.LinkAttrs) bool {
 // its group, which the request that made it gave it. One that a GC has doomed is any network's to remove.
 func belongs(a *netlink.LinkAttrs, network string) bool {
 	if unlabelled(a) {
-		return a.Group&^plan.GroupChecked == plan.Group(network) || a.Group == plan.GroupDoomed
+		return a.Group&^plan.GroupTraits == plan.Group(network) || a.Group == plan.GroupDoomed
 	}
 	return lease.Owns(a.Alias, network) && hostEnd(a)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -29,6 +30,7 @@ type Node struct {
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
 	found     map[string]netlink.Link     // bridges that Apply changed, as they were
+	shorter   map[string]netconf.Sizes    // those of bridges that Apply changed, as they were
 	evicted   map[string][]plan.Address   // those that Apply removed to make room for another, by its ID
 	entered   bool                        // the thread is in the container's namespace
 }
@@ -41,7 +43,7 @@ func Open() (*Node, error) {
 	}
 	return &Node{
 		host: host, before: map[string]string{}, joined: map[plan.VLANInterface]bool{},
-		found: map[string]netlink.Link{}, evicted: map[string][]plan.Address{},
+		found: map[string]netlink.Link{}, shorter: map[string]netconf.Sizes{}, evicted: map[string][]plan.Address{},
 	}, nil
 }
 

@@ -43,6 +43,10 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		created, err = n.applyPolicer(o)
 	case plan.SourceFilter:
 		created, err = n.applySourceFilter(o)
+	case plan.WireSettings:
+		created, err = n.applyWireSettings(o)
+	case plan.LongPackets:
+		created, err = n.applyLongPackets(o)
 	default:
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
@@ -89,19 +93,30 @@ func (n *Node) Observe(o plan.Object) (got plan.Object, err error) {
 		got, err = n.observeKnobs(o)
 	case plan.Rule:
 		got, err = n.observeRule(o)
-	case plan.Shaper:
-		got, err = n.observeShaper(o)
-	case plan.Policer:
-		got, err = n.observePolicer(o)
 	case plan.SourceFilter:
 		got, err = n.observeSourceFilter(o)
 	default:
-		err = fmt.Errorf("no kernel observation for %T", o)
+		got, err = n.observeTraffic(o)
 	}
 	if missing(err) {
 		return nil, nil //nolint:nilnil // absence is an answer, not a failure
 	}
 	return got, cnierr.Wrap(cnierr.KernelRefused, err, "look at %s", o.ID())
+}
+
+// observeTraffic is Observe for what becomes of packets on their way.
+func (n *Node) observeTraffic(o plan.Object) (plan.Object, error) {
+	switch o := o.(type) {
+	case plan.Shaper:
+		return n.observeShaper(o)
+	case plan.Policer:
+		return n.observePolicer(o)
+	case plan.WireSettings:
+		return n.observeWireSettings(o)
+	case plan.LongPackets:
+		return n.observeLongPackets(o)
+	}
+	return nil, fmt.Errorf("no kernel observation for %T", o)
 }
 
 // differences lists how an object that is there differs from what is wanted. One that cannot be observed is missing.
@@ -130,6 +145,8 @@ func (n *Node) Undo(o plan.Object) error {
 		err = n.undoSysctl(o)
 	case plan.Rule:
 		err = n.undoRule(o)
+	case plan.LongPackets:
+		err = n.undoLongPackets(o)
 	}
 	if missing(err) {
 		return nil

@@ -29,6 +29,9 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 		}
 		master = index
 	}
+	if err := n.knowsSizes(p.Ends.Host.Sizes); err != nil {
+		return false, err
+	}
 	if err := n.createPair(p, master); err != nil {
 		return false, n.explainPair(p, err)
 	}
@@ -71,6 +74,8 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	if mtu := cmp.Or(p.PeerMTU, p.MTU); mtu > 0 {
 		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu)))
 	}
+	endAttributes(func(kind int, value []byte) { req.AddData(nl.NewRtAttr(kind, value)) }, p.Ends.Host)
+	endAttributes(func(kind int, value []byte) { peer.AddRtAttr(kind, value) }, p.Ends.Peer)
 	req.AddData(info)
 	echo, err := n.host.ask(req)
 	if err != nil {
@@ -160,8 +165,12 @@ func (n *Node) observePair(p plan.Pair) (plan.Object, error) {
 	// IFLA_LINK of a veth is its peer's index; the peer must point back.
 	if peer, err := inner.LinkByIndex(a.ParentIndex); err == nil && peer.Attrs().ParentIndex == a.Index {
 		got.Peer = peer.Attrs().Name
+		if got.Ends.Peer, err = n.container.observeEnd(p.Ends.Peer, peer.Attrs()); err != nil {
+			return nil, err
+		}
 	}
-	return got, nil
+	got.Ends.Host, err = n.host.observeEnd(p.Ends.Host, a)
+	return got, err
 }
 
 // undoPair removes the pair, and with it everything that lives on either end.

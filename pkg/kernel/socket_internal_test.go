@@ -31,8 +31,10 @@ func TestVerdict(t *testing.T) {
 	}{
 		{"done", acknowledgement(0, unix.NLM_F_CAPPED, 40), nil, ""},
 		{"an errno", acknowledgement(17, 0, 40, make([]byte, 24)...), syscall.EEXIST, "file exists"},
-		{"words after the request", acknowledgement(22, unix.NLM_F_ACK_TLVS, 22, append(make([]byte, 8), words...)...),
-			syscall.EINVAL, "invalid argument: because"},
+		{
+			"words after the request", acknowledgement(22, unix.NLM_F_ACK_TLVS, 22, append(make([]byte, 8), words...)...),
+			syscall.EINVAL, "invalid argument: because",
+		},
 		{"words without the request", acknowledgement(95, both, 40, words...), syscall.EOPNOTSUPP, "not supported: because"},
 		{"words cut off", acknowledgement(95, both, 40, words[:6]...), syscall.EOPNOTSUPP, "not supported"},
 		{"a request longer than the message", acknowledgement(22, unix.NLM_F_ACK_TLVS, 4000), syscall.EINVAL, "invalid argument"},

@@ -39,18 +39,8 @@ func (n *Node) HostMTU(name string) int {
 	return l.Attrs().MTU
 }
 
-// pathMTU takes any failure of a look-up for the absence of a route.
 func (n *Node) pathMTU(to netip.Addr) int {
-	req := n.host.request(unix.RTM_GETROUTE, 0)
-	msg := &nl.RtMsg{}
-	msg.Family, msg.Dst_len, msg.Flags = uint8(family(to)), uint8(to.BitLen()), fibMatch
-	req.AddData(msg)
-	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
-	answers, err := n.host.ask(req)
-	if err != nil || len(answers) == 0 {
-		return 0
-	}
-	route := answers[0][unix.SizeofRtMsg:]
+	route := n.routeTo(to)
 	least := routeMTU(route)
 	for _, index := range nextHops(route) {
 		if mtu := n.linkMTU(index, to.Is6()); mtu > 0 && (least == 0 || mtu < least) {
@@ -58,6 +48,20 @@ func (n *Node) pathMTU(to netip.Addr) int {
 		}
 	}
 	return least
+}
+
+// routeTo is the attributes of the host's route, none when there is no route. It takes any failure for that.
+func (n *Node) routeTo(to netip.Addr) []byte {
+	req := n.host.request(unix.RTM_GETROUTE, 0)
+	msg := &nl.RtMsg{}
+	msg.Family, msg.Dst_len, msg.Flags = uint8(family(to)), uint8(to.BitLen()), fibMatch
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
+	answers, err := n.host.ask(req)
+	if err != nil || len(answers) == 0 {
+		return nil
+	}
+	return answers[0][unix.SizeofRtMsg:]
 }
 
 // routeMTU is the MTU that a route itself carries (ip route ... mtu), 0: none.
@@ -88,6 +92,23 @@ func nlaAlign(n int) int { return (n + 3) &^ 3 }
 
 // linkMTU is an interface's. For IPv6 a router's advertisement may have made it smaller. Loopback is no way out.
 func (n *Node) linkMTU(index int, v6 bool) int {
+	a := n.linkAttrs(index)
+	if a == nil || a.RawFlags&unix.IFF_LOOPBACK != 0 {
+		return 0
+	}
+	mtu := a.MTU
+	if v6 {
+		if s, err := n.Setting("net/ipv6/conf/" + a.Name + "/mtu"); err == nil {
+			if advertised, err := strconv.Atoi(s); err == nil {
+				mtu = min(mtu, advertised)
+			}
+		}
+	}
+	return mtu
+}
+
+// linkAttrs is an interface of the host, nil when there is none of that index.
+func (n *Node) linkAttrs(index int) *netlink.LinkAttrs {
 	req := n.host.request(unix.RTM_GETLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(index)
@@ -95,19 +116,11 @@ func (n *Node) linkMTU(index int, v6 bool) int {
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	answers, err := n.host.ask(req)
 	if err != nil || len(answers) == 0 {
-		return 0
+		return nil
 	}
 	l, err := netlink.LinkDeserialize(nil, answers[0])
-	if err != nil || l.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 {
-		return 0
+	if err != nil {
+		return nil
 	}
-	mtu := l.Attrs().MTU
-	if v6 {
-		if s, err := n.Setting("net/ipv6/conf/" + l.Attrs().Name + "/mtu"); err == nil {
-			if advertised, err := strconv.Atoi(s); err == nil {
-				mtu = min(mtu, advertised)
-			}
-		}
-	}
-	return mtu
+	return l.Attrs()
 }

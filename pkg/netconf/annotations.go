@@ -25,6 +25,8 @@ var podSettings = map[string][]string{
 	"mtu":     {"mtu"},
 
 	"bandwidth": {"ingressRate", "egressRate"},
+
+	"ingressPolicy": {"ingressPolicy"},
 }
 
 // rawAnnotations is embedded into rawConfig.
@@ -90,6 +92,7 @@ func (p *parser) allowedAnnotations() (names []string, err error) {
 		}
 		names = append(names, opened...)
 	}
+	p.config.PodIngressAllowed = slices.Contains(names, "ingressPolicy")
 	return names, nil
 }
 
@@ -207,6 +210,22 @@ func (p *parser) podBandwidth(b *Bandwidth) error {
 		}
 	}
 	return nil
+}
+
+// podIngress is the policy that the pod asks for. It is no less than an operator's: a word that nobody knows fails.
+func (p *parser) podIngress() (err error) {
+	if text, asked := p.pod["ingressPolicy"]; asked {
+		p.config.PodIngress, err = parseIngress(annotation("ingressPolicy"), text)
+	}
+	return err
+}
+
+// ContainerIngress is the policy for the container: the stricter of the network's and the pod's.
+func (c *Config) ContainerIngress() IngressPolicy {
+	if c.PodIngress.Restricts() && c.PodIngress > c.Ingress {
+		return c.PodIngress
+	}
+	return c.Ingress
 }
 
 // ContainerMTU is the MTU of the container's interface in bytes: the network's, or less where the pod asked for less. It

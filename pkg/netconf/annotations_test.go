@@ -96,6 +96,27 @@ func TestContainerMTU(t *testing.T) {
 	equal(t, "not known yet", (&Config{PodMTU: 1300}).ContainerMTU(), 0)
 }
 
+// A pod may close itself to more than its network does, and never open itself to more.
+func TestContainerIngress(t *testing.T) {
+	order := []IngressPolicy{IngressOpen, IngressSameNetwork, IngressIsolated}
+	for _, theirs := range order {
+		for _, own := range order {
+			t.Run(theirs.String()+" and "+own.String(), func(t *testing.T) {
+				network := func(k ...string) string { return pooled(append(k, `"ingressPolicy": "`+theirs.String()+`"`)...) }
+				c := mustParse(t, Request{Config: []byte(annotated(network, "ingressPolicy", "ingressPolicy="+own.String()))})
+				equal(t, "network's", c.Ingress, theirs)
+				equal(t, "pod's", c.PodIngress, own)
+				equal(t, "container's", c.ContainerIngress(), max(theirs, own))
+				equal(t, "allowed", c.PodIngressAllowed, true)
+			})
+		}
+	}
+	same := mustParse(t, Request{Config: []byte(annotated(pooled, "ingressPolicy", "ingressPolicy=same-bridge"))})
+	equal(t, "same-bridge", same.ContainerIngress(), IngressSameNetwork)
+	unreadable := Config{Ingress: IngressUnreadable, PodIngress: IngressIsolated}
+	equal(t, "unreadable", unreadable.ContainerIngress(), IngressUnreadable)
+}
+
 func TestPodBandwidth(t *testing.T) {
 	network := func(key string) func(...string) string {
 		return func(k ...string) string { return pooled(append(k, key)...) }
@@ -169,10 +190,16 @@ func TestBadAnnotations(t *testing.T) {
 			`allowPodAnnotations[0]: "mac" contradicts antiSpoof: a lock on an address that the pod chooses keeps nobody from choosing another's`,
 		},
 		{
-			"the network's policy",
+			"a policy nobody knows",
 			Request{},
-			pooled(`"allowPodAnnotations": ["ingressPolicy"]`), 2,
-			`allowPodAnnotations[0]: "ingressPolicy" is not valid: want one of ` + wordList,
+			annotated(pooled, "ingressPolicy", "ingressPolicy=closed"), 2,
+			note + `ingressPolicy: "closed" is not valid: want "open", "same-network" (or "same-bridge", which means the same) or "isolated"`,
+		},
+		{
+			"a policy where none is allowed",
+			Request{},
+			annotated(pooled, "mtu", "ingressPolicy=open"), 7,
+			note + `ingressPolicy: not allowed on network "net": want it taken off the pod, or "ingressPolicy" in allowPodAnnotations`,
 		},
 		{
 			"not allowed",
@@ -288,7 +315,7 @@ func TestBadAnnotations(t *testing.T) {
 	})
 }
 
-const wordList = "address, bandwidth, mac, mtu"
+const wordList = "address, bandwidth, ingressPolicy, mac, mtu"
 
 // FuzzAnnotations holds what pods write to changing nothing but what they may, and never for more than the network gives.
 func FuzzAnnotations(f *testing.F) {
@@ -302,6 +329,7 @@ func FuzzAnnotations(f *testing.F) {
 		{"address", "10.88.0.5,2001:db8::5"},
 		{"address", "::ffff:10.88.0.5/120"},
 		{"adress", "\x00"},
+		{"ingressPolicy", "isolated"},
 	} {
 		f.Add(seed[0], seed[1], 0)
 		f.Add(seed[0], seed[1], 1300)
@@ -318,7 +346,7 @@ func FuzzAnnotations(f *testing.F) {
 		if _, err := Parse(Request{Config: []byte(annotated(network, "", name+"="+value))}); err == nil {
 			t.Error("taken although the network allows nothing")
 		}
-		with, err := Parse(Request{Config: []byte(annotated(network, "address mac mtu bandwidth", name+"="+value))})
+		with, err := Parse(Request{Config: []byte(annotated(network, "address mac mtu bandwidth ingressPolicy", name+"="+value))})
 		if err != nil {
 			return
 		}
@@ -330,6 +358,8 @@ func FuzzAnnotations(f *testing.F) {
 		must(t, a.Bandwidth.Ingress.Rate <= 1e6 && a.Bandwidth.Egress.Rate <= 1e6, "bandwidth", a.Bandwidth)
 		must(t, a.Bandwidth.Ingress.Rate >= 1000 && a.Bandwidth.Egress.Rate >= 1000, "bandwidth", a.Bandwidth)
 		with.Bandwidth = without.Bandwidth
+		must(t, with.ContainerIngress() >= without.ContainerIngress() && with.ContainerIngress() <= IngressIsolated, "policy", with.PodIngress)
+		with.PodIngress, with.PodIngressAllowed = without.PodIngress, without.PodIngressAllowed
 		with.MAC, with.PodMTU, with.IPAM.Requested, with.Raw = nil, 0, nil, without.Raw
 		if !reflect.DeepEqual(with, without) {
 			t.Errorf("%s=%q made of\n%+v\n%+v", name, value, without, with)

@@ -699,6 +699,18 @@ func TestBadRequested(t *testing.T) {
 				`2001:db8::1-2001:db8::ffff:ffff:ffff:ffff`,
 		},
 		{
+			"another prefix length than the range's",
+			Request{Args: "IP=10.88.0.5/16"},
+			pooled(), 4,
+			`CNI_ARGS IP: "10.88.0.5/16" is not valid: want 10.88.0.5, or with the prefix length of its range, 10.88.0.5/24`,
+		},
+		{
+			"another prefix length than the range's, in the configuration",
+			Request{},
+			pooled(`"runtimeConfig": {"ips": ["10.88.0.5/24", "2001:db8::5/48"]}`), 7,
+			`runtimeConfig.ips[1]: "2001:db8::5/48" is not valid: want 2001:db8::5, or with the prefix length of its range, 2001:db8::5/64`,
+		},
+		{
 			"excluded",
 			Request{Args: "IP=10.88.0.9"},
 			pooled(), 103,

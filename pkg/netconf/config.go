@@ -70,6 +70,9 @@ type Config struct {
 	HostPorts HostPorts
 
 	Ingress IngressPolicy
+	// PodIngress is what the pod wants for itself, see ContainerIngress; PodIngressAllowed says that pods may.
+	PodIngress        IngressPolicy
+	PodIngressAllowed bool
 	// AntiSpoof drops what containers send from addresses that are not theirs.
 	AntiSpoof bool
 	Forward   ForwardAccept
@@ -79,6 +82,7 @@ type Config struct {
 
 	Tuning  Tuning
 	Routing Routing
+	Wire    Wire
 
 	// Prev is prevResult converted to the newest result version; nil when there was none.
 	Prev *current.Result

@@ -269,6 +269,7 @@ func TestRequested(t *testing.T) {
 	for _, tt := range []struct{ name, env, args, runtime, want string }{
 		{"none", "", "null", "null", `null`},
 		{"CNI_ARGS", "10.88.0.5", "null", "null", `["10.88.0.5"]`},
+		{"CNI_ARGS with the length of an address", "10.88.0.5/32", "null", "null", `["10.88.0.5"]`},
 		{"CNI_ARGS with length", "10.88.0.5/24", "null", "null", `["10.88.0.5"]`},
 		{"args hides CNI_ARGS", "10.88.0.5", `["10.88.0.6"]`, "null", `["10.88.0.6"]`},
 		{"empty args hides CNI_ARGS", "garbage", `[]`, "null", `null`},

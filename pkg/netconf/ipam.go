@@ -268,8 +268,9 @@ func (r Route) CheckNumbers(code uint, path string) error {
 
 // placedAddr is a requested address, and the key or variable that asked for it.
 type placedAddr struct {
-	path string
-	addr netip.Addr
+	path   string
+	addr   netip.Addr
+	prefix netip.Prefix // the address as asked for, if with a prefix length
 }
 
 // requested gathers the addresses asked for. Some runtimes ask for one address in several ways at once, so an address
@@ -284,6 +285,9 @@ func (p *parser) requested() error {
 	for _, a := range asked {
 		if err := pool.Usable(a.addr); err != nil {
 			return cnierr.Wrap(cnierr.AddressTaken, err, "%s", a.path)
+		}
+		if err := a.fits(pool); err != nil {
+			return err
 		}
 		set := pool.SetOf(a.addr)
 		switch other, taken := holder[set]; {
@@ -327,18 +331,33 @@ func (p *parser) asked() ([]placedAddr, error) {
 	}
 	var out []placedAddr
 	for _, t := range texts {
-		addr, err := parseAddr(t.text)
-		if err != nil { // host-local's form, whose prefix length the range decides
-			var prefix netip.Prefix
-			prefix, err = netip.ParsePrefix(t.text)
-			addr = prefix.Addr().Unmap()
+		a := placedAddr{path: t.path}
+		var err error
+		if a.addr, err = parseAddr(t.text); err != nil {
+			a.prefix, err = parsePrefix(t.text)
+			a.addr = a.prefix.Addr()
 		}
 		if err != nil {
 			return nil, cnierr.Key(codeOf(t.path), t.path, t.text, wantAddr)
 		}
-		out = append(out, placedAddr{t.path, addr})
+		out = append(out, a)
 	}
 	return out, nil
+}
+
+// fits refuses a prefix length that is not that of the range. host-local drops any (CONVENTIONS.md of the CNI project
+// leaves that to the plugin); whoever wrote 10.50.0.9/16 counts on a subnet that the container would not get. The length
+// of an address says nothing of a subnet.
+func (a placedAddr) fits(pool lease.Pool) error {
+	if !a.prefix.IsValid() || a.prefix.IsSingleIP() {
+		return nil
+	}
+	r, _ := pool.RangeOf(a.addr)
+	if fitting := netip.PrefixFrom(a.addr, r.Subnet.Bits()); a.prefix != fitting {
+		return cnierr.Key(codeOf(a.path), a.path, a.prefix.String(),
+			a.addr.String()+", or with the prefix length of its range, "+fitting.String())
+	}
+	return nil
 }
 
 // source is a path without its index.

@@ -6,7 +6,7 @@ import "github.com/veth-cni/veth/pkg/cnierr"
 // the reference firewall plugin.
 type IngressPolicy uint8
 
-// The policies. None concerns the host itself, what comes from beyond the node, or answers.
+// The policies, from the most open to the strictest. None concerns the host itself, what comes from beyond the node, or answers.
 const (
 	IngressOpen        IngressPolicy = iota // all; the default
 	IngressSameNetwork                      // those of the same network; on a bridge, those of the same bridge
@@ -76,19 +76,25 @@ func (p *parser) isolation() error {
 	return nil
 }
 
-func (p *parser) ingress() error {
-	i := &p.config.Ingress
-	switch p.raw.IngressPolicy {
-	case "", "open":
-		*i = IngressOpen
-	case "same-network", "same-bridge":
-		*i = IngressSameNetwork
-	case "isolated":
-		*i = IngressIsolated
-	default:
-		*i = IngressUnreadable
-		return cnierr.Key(cnierr.UnsupportedField, "ingressPolicy", p.raw.IngressPolicy,
-			`"open", "same-network" (or "same-bridge", which means the same) or "isolated"`)
+func (p *parser) ingress() (err error) {
+	if p.raw.IngressPolicy != "" {
+		p.config.Ingress, err = parseIngress("ingressPolicy", p.raw.IngressPolicy)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return p.podIngress()
+}
+
+func parseIngress(path, text string) (IngressPolicy, error) {
+	switch text {
+	case "open":
+		return IngressOpen, nil
+	case "same-network", "same-bridge":
+		return IngressSameNetwork, nil
+	case "isolated":
+		return IngressIsolated, nil
+	}
+	return IngressUnreadable, cnierr.Key(cnierr.UnsupportedField, path, text,
+		`"open", "same-network" (or "same-bridge", which means the same) or "isolated"`)
 }

@@ -37,7 +37,7 @@ func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}, pod: map[string]string{}}
 	parts := []func() error{
 		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.annotations, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.tuning, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.layer2,
+		p.addresses, p.interplay, p.mtu, p.tuning, p.wire, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.layer2,
 		p.attachments,
 	}
 	for _, part := range parts {

@@ -52,6 +52,7 @@ type rawConfig struct {
 	rawTuning
 	rawRouting
 	rawAnnotations
+	rawWire
 }
 
 type rawTrunk struct {

@@ -10,7 +10,10 @@ import (
 // bridged makes the host end a port of the bridge: its settings, its VLANs, and the host's own address on the bridge.
 func (b *builder) bridged() {
 	br, hostEnd := b.cfg.Bridge, b.plan.Pair.Host
-	add(&b.plan.Guards, Port{Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Isolated: br.Isolated || b.cfg.Ingress == netconf.IngressIsolated, Locked: br.MACLocked})
+	add(&b.plan.Guards, Port{
+		Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Locked: br.MACLocked,
+		Isolated: br.Isolated || b.cfg.ContainerIngress() == netconf.IngressIsolated,
+	})
 	if br.VLANAware() {
 		add(&b.plan.Guards, b.portVLANs())
 	}

@@ -110,7 +110,7 @@ func pair(cfg *netconf.Config) Pair {
 	owner := Owner(cfg)
 	p := Pair{
 		Host: owner.HostName(), MAC: HostMAC(owner.HostName()), MTU: cfg.MTU, Alias: owner.Alias(),
-		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg),
+		Peer: cfg.Attachment.IfName, Up: true, Group: pairGroup(cfg), Ends: ends(cfg),
 	}
 	p.PeerMTU = cfg.ContainerMTU()
 	if cfg.Mode == netconf.Bridged {
@@ -205,6 +205,7 @@ func (b *builder) inside() {
 	}
 	b.sysctls(ofInterface)
 	b.knobs()
+	b.wire()
 	for _, a := range b.addrs.List {
 		add(&b.plan.Inside, b.insideAddress(a))
 	}
@@ -230,6 +231,7 @@ func (b *builder) insideAddress(a Assigned) Address {
 
 func (b *builder) insideRoute(r Route) {
 	r.Place, r.Link = Container, b.plan.Pair.Peer
+	r.MTU = b.forwardable(r)
 	add(&b.plan.Inside, b.place(r))
 }
 
@@ -285,9 +287,11 @@ func (b *builder) masquerade() {
 		return
 	}
 	for _, a := range b.addrs.List {
-		add(&b.plan.Shared, Masquerade{
-			Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok",
-		})
+		m := Masquerade{Subnet: a.Prefix.Masked(), Network: b.cfg.Network, State: "ok"}
+		if b.cfg.IPAM.Delegated() && a.Prefix.IsSingleIP() {
+			m.Holder = b.plan.Pair.Host // IPAM names no subnet, so there is none that the network could have
+		}
+		add(&b.plan.Shared, m)
 	}
 }
 

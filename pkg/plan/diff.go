@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,11 +12,12 @@ type Finding struct {
 	Field  string // empty: the object is missing altogether
 	Want   string
 	Got    string
+	With   string // what else is missing because the object is
 }
 
 func (f Finding) String() string {
 	if f.Field == "" {
-		return f.Object + ": missing"
+		return f.Object + ": missing" + f.With
 	}
 	got := f.Got
 	switch {
@@ -36,6 +38,31 @@ func (f Findings) String() string {
 		lines[i] = f[i].String()
 	}
 	return strings.Join(lines, "; ")
+}
+
+// Diff compares the plan with observed objects. Where the pair is gone everything on it is, and said once; what is shared
+// is compared all the same. Objects that spare reports are not wanted.
+func (p Plan) Diff(observed []Object, spare func(Object) bool) Findings {
+	if slices.ContainsFunc(observed, func(o Object) bool { return o.ID() == p.Pair.ID() }) {
+		return Diff(slices.DeleteFunc(p.Objects(), spare), observed)
+	}
+	all := fmt.Sprintf(", and with it the container's %s and all that was on either end", p.Pair.Peer)
+	return append(Findings{{Object: p.Pair.ID(), With: all}}, Diff(p.lasting(), observed)...)
+}
+
+// lasting lists what does not live on the pair.
+func (p Plan) lasting() []Object {
+	guards := slices.DeleteFunc(slices.Clone(p.Guards), func(o Object) bool {
+		switch o.(type) {
+		case SourceCheck, Ingress, PortIngress:
+			return false
+		}
+		return true
+	})
+	return slices.DeleteFunc(slices.Concat(p.Base, p.Common, guards, p.Shared), func(o Object) bool {
+		s, ok := o.(Sysctl)
+		return ok && strings.Contains(s.Key, "/"+p.Pair.Host+"/")
+	})
 }
 
 // Diff compares wanted objects with observed ones. What is observed but not wanted is somebody else's and no

@@ -20,7 +20,7 @@ func bridge() plan.Bridge {
 }
 
 func pair() plan.Pair {
-	return plan.Pair{Host: "vh", MAC: mac(1), MTU: 1500, Master: "br0", Alias: "net/c/eth0 ns/pod", Peer: "eth0", Up: true, Group: 7}
+	return plan.Pair{Host: "vh", MAC: mac(1), MTU: 1500, Master: "br0", Alias: "net/c/eth0 ns/pod", Peer: "eth0", Up: true, Group: 7, Ends: ends()}
 }
 
 func inside() plan.Interface { return plan.Interface{Name: "eth0", MAC: mac(1), MTU: 1500, Up: true} }
@@ -84,6 +84,7 @@ func wanted() []plan.Object {
 	return []plan.Object{
 		bridge(), pair(), inside(), altname(), address(), route(), neighbour(), sysctl(), port(), forwarding(), portVLANs(),
 		vlanInterface(), masquerade(), sourceCheck(), sourceFilter(), ingress(), forwardAccept(),
+		wireSettings(), longPackets(),
 	}
 }
 
@@ -94,10 +95,7 @@ func but[T plan.Object](o T, change func(*T)) plan.Object {
 }
 
 // differences has each field of each kind of object once, and how CHECK tells an operator that it differs.
-var differences = []struct {
-	want, got plan.Object
-	text      string
-}{
+var differences = append([]difference{
 	{
 		bridge(), but(bridge(), func(o *plan.Bridge) { o.Kind = "dummy" }),
 		"host interface br0: kind: want bridge, found dummy",
@@ -226,6 +224,15 @@ var differences = []struct {
 		"host nftables ingress policy of br0: policy: want same-network, found isolated",
 	},
 	{
+		but(ingress(), func(o *plan.Ingress) { o.Pods = true }), ingress(),
+		"host nftables ingress policy of br0: pods with policies: want yes, found no",
+	},
+	{
+		plan.PortIngress{State: "ok"},
+		plan.PortIngress{State: "missing"},
+		"host nftables ingress policies of bridge ports: state: want ok, found missing",
+	},
+	{
 		ingress(), but(ingress(), func(o *plan.Ingress) { o.State = "missing" }),
 		"host nftables ingress policy of br0: state: want ok, found missing",
 	},
@@ -233,6 +240,11 @@ var differences = []struct {
 		forwardAccept(), but(forwardAccept(), func(o *plan.ForwardAccept) { o.State = "a chain drops" }),
 		"host nftables rules of others for group 0x70000001: state: want ok, found a chain drops",
 	},
+}, wireDifferences()...)
+
+type difference struct {
+	want, got plan.Object
+	text      string
 }
 
 func TestDiffNamesTheField(t *testing.T) {
@@ -261,6 +273,41 @@ func TestDifferencesAreComplete(t *testing.T) {
 		if !slices.Equal(tested, fields) {
 			t.Errorf("%s: the fields are %v, tested are %v", o.ID(), fields, tested)
 		}
+	}
+}
+
+// What is missing because the pair is, is said once. What others share is compared all the same.
+func TestDiffWithoutPair(t *testing.T) {
+	p := plan.Plan{
+		Base: []plan.Object{bridge()}, Pair: pair(), Leases: []plan.Object{altname()}, Inside: []plan.Object{inside(), route()},
+		Guards: []plan.Object{plan.Sysctl{Key: "net/ipv4/conf/vh/rp_filter", Value: "1"}, ingress(), sourceCheck()},
+		Common: []plan.Object{address()}, Outside: []plan.Object{plan.Neighbour{Link: "vh", Addr: netip.MustParseAddr("10.88.0.5")}},
+		Shared: []plan.Object{plan.Sysctl{Key: "net/ipv4/conf/vh/route_localnet", Value: "1"}, masquerade(), sysctl()},
+	}
+	none := func(plan.Object) bool { return false }
+	const gone = "host interface vh: missing, and with it the container's eth0 and all that was on either end"
+	for _, tt := range []struct {
+		name string
+		seen []plan.Object
+		text string
+	}{
+		{"all there", p.Objects(), ""},
+		{"the pair alone", []plan.Object{bridge(), address(), ingress(), sourceCheck(), masquerade(), sysctl()}, gone},
+		{
+			"more",
+			[]plan.Object{bridge(), address(), sourceCheck(), masquerade()},
+			gone + "; host nftables ingress policy of br0: missing; host sysctl net/ipv4/ip_forward: missing",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := p.Diff(tt.seen, none).String(); got != tt.text {
+				t.Errorf("got %q, want %q", got, tt.text)
+			}
+		})
+	}
+	spared := p.Diff([]plan.Object{pair()}, func(o plan.Object) bool { return o.ID() != bridge().ID() })
+	if got := spared.String(); got != "host interface br0: missing" {
+		t.Errorf("with all spared but the bridge: %q", got)
 	}
 }
 
@@ -364,7 +411,7 @@ func TestDiff(t *testing.T) {
 func TestString(t *testing.T) {
 	p := plan.Plan{Base: []plan.Object{bridge()}, Pair: pair(), Inside: wanted()[2:]}
 	const want = `host interface br0 kind bridge up mtu 1500 promisc vlan_filtering
-host interface vh up mac 02:00:00:00:00:01 mtu 1500 master br0 alias "net/c/eth0 ns/pod" peer eth0 group 0x7
+host interface vh up mac 02:00:00:00:00:01 mtu 1500 master br0 alias "net/c/eth0 ns/pod" peer eth0 group 0x7 txqueues 2 rxqueues 4 gso_max_size 200000 gro_max_size 200001 gso_ipv4_max_size 200002 gro_ipv4_max_size 200003 peer txqueues 2 peer rxqueues 4 peer gso_max_size 200000 peer gro_max_size 200001 peer gso_ipv4_max_size 200002 peer gro_ipv4_max_size 200003
 container interface eth0 up mac 02:00:00:00:00:01 mtu 1500
 host altname 10.88.0.5@net dev vh
 host address 10.88.0.1/24 dev br0 scope link state ok
@@ -380,6 +427,8 @@ host nftables source check state ok
 host source filter vh sources 02:00:00:00:00:01,10.88.0.5 state ok
 host nftables ingress policy of br0 policy same-network state ok
 host nftables rules of others for group 0x70000001 state ok
+container wire settings eth0 offloads "rx-gro on, tx-tcp-segmentation off" rps 0-2,5 xps "0:0 1:1,3" qdisc fq
+host packet sizes of br0 gso_max_size 200000 gro_max_size 200001 gso_ipv4_max_size 200002 gro_ipv4_max_size 200003
 `
 	if got := p.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -12,31 +12,43 @@ import (
 )
 
 // Every interface that the plugin makes on the host is in a group (IFLA_GROUP) of its network, 0x7nnnnnnn, so that one
-// nftables rule knows the host ends of any number of containers, and nothing is left of that when they go. GroupChecked
-// is set in it where a container may send from its own addresses only. The lowest bit is always set: a mask of leading
-// bits alone nft lists as the length of a prefix, which it does not read back.
+// nftables rule knows the host ends of any number of containers, and nothing is left of that when they go. The bits of
+// GroupTraits are a container's own: GroupChecked where it may send from its own addresses only, GroupClosed and
+// GroupIsolated where its pod asked to be reached by its network, or by no container. The lowest bit is always set: a
+// mask of leading bits alone nft lists as the length of a prefix, which it does not read back.
 const (
-	Groups       uint32 = 0x7000_0001
-	GroupsMask   uint32 = 0xf000_0001
-	GroupChecked uint32 = 0x0000_0002
+	Groups        uint32 = 0x7000_0001
+	GroupsMask    uint32 = 0xf000_0001
+	GroupChecked  uint32 = 0x0000_0002
+	GroupClosed   uint32 = 0x0000_0004
+	GroupIsolated uint32 = 0x0000_0008
+
+	GroupTraits = GroupChecked | GroupClosed | GroupIsolated
 )
 
-// GroupDoomed is no network's: GC puts host ends there that it is about to delete.
-const GroupDoomed = Groups | GroupChecked
+// GroupDoomed is no network's: GC puts host ends there that it is about to delete. Nothing reaches them meanwhile.
+const GroupDoomed = Groups | GroupTraits
 
-// Group is the group of a network: 26 bits of a hash of its name. Two networks share one with a probability of one in 67
+// Group is the group of a network: 24 bits of a hash of its name. Two networks share one with a probability of one in 17
 // million; a restrictive ingress policy refuses to.
 func Group(network string) uint32 {
-	const least = 0x0000_0004 // of a name whose hash is nothing but zeros
+	const least = 0x0000_0010 // of a name whose hash is nothing but zeros
 	sum := sha256.Sum256([]byte(network))
-	return Groups | max(least, binary.BigEndian.Uint32(sum[:])&^(GroupsMask|GroupChecked))
+	return Groups | max(least, binary.BigEndian.Uint32(sum[:])&^(GroupsMask|GroupTraits))
 }
 
 func pairGroup(cfg *netconf.Config) uint32 {
+	g := Group(cfg.Network)
 	if cfg.AntiSpoof && cfg.Mode == netconf.Routed {
-		return Group(cfg.Network) | GroupChecked
+		g |= GroupChecked
 	}
-	return Group(cfg.Network)
+	switch cfg.PodIngress {
+	case netconf.IngressSameNetwork:
+		g |= GroupClosed
+	case netconf.IngressIsolated:
+		g |= GroupIsolated
+	}
+	return g
 }
 
 // SourceCheck drops what comes from a host end whose group has GroupChecked unless the host's route back to its source
@@ -92,6 +104,7 @@ type Ingress struct {
 	Network string
 	Link    Link
 	Policy  netconf.IngressPolicy
+	Pods    bool   // some have a policy of their own, which the group of their host end says
 	State   string // "ok", or in words what is missing
 }
 
@@ -99,7 +112,25 @@ type Ingress struct {
 func (i Ingress) ID() string { return "host nftables ingress policy of " + i.Link.String() }
 
 // Fields implements Object.
-func (i Ingress) Fields() []Field { return []Field{{"policy", i.Policy.String()}, {"state", i.State}} }
+func (i Ingress) Fields() []Field {
+	pods := Field{Name: "pods with policies"}
+	if i.Pods {
+		pods.Value = set
+	}
+	return []Field{{"policy", i.Policy.String()}, pods, {"state", i.State}}
+}
+
+// PortIngress keeps containers of the node from ports of bridges whose pods have a policy of their own. It is one
+// nftables table of family bridge for all networks.
+type PortIngress struct {
+	State string // "ok", or in words what is missing
+}
+
+// ID implements Object.
+func (PortIngress) ID() string { return "host nftables ingress policies of bridge ports" }
+
+// Fields implements Object.
+func (p PortIngress) Fields() []Field { return []Field{{"state", p.State}} }
 
 // ForwardAccept opens the nftables chains of others that would drop what the host forwards from and to a network. The
 // rules belong to the network.
@@ -124,12 +155,16 @@ func (b *builder) isolation() {
 	case b.cfg.AntiSpoof:
 		add(&b.plan.Guards, b.sourceFilter())
 	}
+	pods := b.cfg.PodIngress.Restricts()
+	if pods && b.cfg.Mode == netconf.Bridged {
+		add(&b.plan.Guards, PortIngress{State: "ok"})
+	}
 	link, ok := HostSide(b.cfg)
 	if !ok {
 		return
 	}
-	if b.cfg.Ingress.Restricts() {
-		add(&b.plan.Guards, Ingress{Network: b.cfg.Network, Link: link, Policy: b.cfg.Ingress, State: "ok"})
+	if b.cfg.Ingress.Restricts() || pods {
+		add(&b.plan.Guards, Ingress{Network: b.cfg.Network, Link: link, Policy: b.cfg.Ingress, Pods: pods, State: "ok"})
 	}
 	if b.cfg.Forward == netconf.ForwardOpen {
 		add(&b.plan.Shared, ForwardAccept{

@@ -89,6 +89,7 @@ type Pair struct {
 	// PeerMTU is the container end's, in bytes; 0: the host end's. The kernel gives a bridge without an MTU of its own the
 	// least of its ports' (br_mtu_auto_adjust), so a pod's wish may not reach the host end there.
 	PeerMTU int
+	Ends    Ends
 }
 
 // ID implements Object.
@@ -96,7 +97,7 @@ func (p Pair) ID() string { return "host interface " + p.Host }
 
 // Fields implements Object.
 func (p Pair) Fields() []Field {
-	return []Field{
+	fields := append([]Field{
 		{"up", yes(p.Up)},
 		{"mac", p.MAC.String()},
 		{"mtu", number(p.MTU)},
@@ -104,7 +105,8 @@ func (p Pair) Fields() []Field {
 		{"alias", p.Alias},
 		{"peer", p.Peer},
 		{"group", group(p.Group)},
-	}
+	}, p.Ends.Host.fields("")...)
+	return append(fields, p.Ends.Peer.fields("peer ")...)
 }
 
 // Interface is the container end of the pair.
@@ -319,6 +321,7 @@ func (v VLANInterface) Fields() []Field {
 type Masquerade struct {
 	Subnet  netip.Prefix // masked
 	Network string       // the owner, written beside the element
+	Holder  string       // the host end that a single address belongs to, and goes with; empty: it is the network's
 	State   string       // "ok", or in words what keeps the kernel from doing it
 }
 

@@ -145,7 +145,7 @@ func TestEveryObjectOnce(t *testing.T) {
 func TestOrderInside(t *testing.T) {
 	stage := func(o plan.Object) int {
 		switch o.(type) {
-		case plan.Sysctl, plan.Shaper:
+		case plan.Sysctl, plan.Shaper, plan.Knobs, plan.WireSettings:
 			return 0
 		case plan.Address:
 			return 1

@@ -7,10 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-)
 
-// referenceVersion is the release of github.com/containernetworking/plugins to compare with.
-const referenceVersion = "v1.9.1"
+	"github.com/veth-cni/veth/test/bench/upstream"
+)
 
 // built is the environment variable that hands the inner run, which reaches no network, what the outer one has built.
 const built = "VETH_BENCH_BINARIES"
@@ -50,7 +49,7 @@ func build(veth, beside string) (err error) {
 	if err := goCommand("", append(own, "./test/bench/floor", "./test/bench/launch")...); err != nil {
 		return err
 	}
-	if p.Reference, err = installReference(); err != nil {
+	if p.Reference, err = upstream.Install(referencePlugins...); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: without the reference plugins, which cannot be installed: %v\n", err)
 	}
 	text, err := json.Marshal(p)
@@ -60,29 +59,9 @@ func build(veth, beside string) (err error) {
 	return os.Setenv(built, string(text))
 }
 
-// installReference builds the reference plugins as their releases are, without cgo. They are in the cache afterwards.
-func installReference() (string, error) {
-	dir, err := filepath.Abs("bin/reference-" + referenceVersion)
-	if err != nil {
-		return "", err
-	}
-	args := []string{"install", "-trimpath", "-ldflags=-s -w"}
-	missing := false
-	for _, name := range []string{
-		"main/bridge", "main/ptp", "ipam/host-local", "meta/portmap", "meta/bandwidth", "meta/firewall", "meta/tuning",
-	} {
-		args = append(args, "github.com/containernetworking/plugins/plugins/"+name+"@"+referenceVersion)
-		_, err := os.Stat(filepath.Join(dir, filepath.Base(name)))
-		missing = missing || err != nil
-	}
-	if !missing {
-		return dir, nil
-	}
-	fmt.Fprintf(os.Stderr, "bench: installing the reference plugins %s in %s\n", referenceVersion, dir)
-	if err := goCommand(dir, args...); err != nil {
-		return "", err
-	}
-	return dir, nil
+// referencePlugins are those that are measured.
+var referencePlugins = []string{
+	"main/bridge", "main/ptp", "ipam/host-local", "meta/portmap", "meta/bandwidth", "meta/firewall", "meta/tuning",
 }
 
 // goCommand runs the go command; what it installs is put into a directory.

@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/test/bench/report"
+	"github.com/veth-cni/veth/test/bench/upstream"
 )
 
 // introduction is the page's first section: how it came about, and on what machine.
 func (r *results) introduction() report.Section {
 	reference := "not there"
 	if binaries.Reference != "" {
-		reference = "containernetworking/plugins " + referenceVersion + ", built here without cgo"
+		reference = "containernetworking/plugins " + upstream.Version + ", built here without cgo"
 	}
 	return report.Section{
 		Text: strings.TrimSpace(method),

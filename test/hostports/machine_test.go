@@ -2,26 +2,19 @@
 package hostports
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
-	"time"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
-	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/lease"
-	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/test/cni"
 	"github.com/veth-cni/veth/test/node"
 )
 
@@ -45,16 +38,7 @@ type machine struct {
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{Node: node.New(t), t: t}
-	m.world = m.Container("world")
-	m.must(m.Do(func() error { return uplink(m.world.Path) }))
-	m.must(m.Do(func() error { return addresses("uplink", host4, second4, host6) }))
-	m.must(m.world.Do(func() error { return addresses("uplink", world4, world6) }))
-	// The kernel may take a second to notice that the uplink has come up.
-	for deadline := time.Now().Add(5 * time.Second); m.world.PingWith(host6, node.PingOptions{Timeout: 100 * time.Millisecond}) != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("the world does not reach the machine")
-		}
-	}
+	m.world = m.World([]netip.Addr{host4, second4, host6}, []netip.Addr{world4, world6})
 	return m
 }
 
@@ -70,56 +54,6 @@ func (m *machine) settled(host netip.Addr, port uint16) {
 	m.t.Fatal(err)
 }
 
-// bridgeCallsNetfilter says whether the kernel shows frames that a bridge forwards to nftables.
-func (m *machine) bridgeCallsNetfilter(on bool) {
-	m.t.Helper()
-	value := []byte("0")
-	if on {
-		value = []byte("1")
-	}
-	m.must(m.Do(func() error {
-		for _, key := range []string{"iptables", "ip6tables"} {
-			err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, value, 0)
-			if err != nil && on {
-				return err
-			}
-		}
-		return nil
-	}))
-}
-
-func uplink(world string) error {
-	fd, err := unix.Open(world, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: "uplink"}, PeerName: "uplink", PeerNamespace: netlink.NsFd(fd),
-	})
-}
-
-// addresses gives an interface addresses and brings it up.
-func addresses(name string, list ...netip.Addr) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	for _, a := range list {
-		bits := 24
-		if a.Is6() {
-			bits = 64
-		}
-		addr := &netlink.Addr{
-			IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}, Flags: unix.IFA_F_NODAD,
-		}
-		if err := netlink.AddrAdd(link, addr); err != nil {
-			return err
-		}
-	}
-	return netlink.LinkSetUp(link)
-}
-
 func (m *machine) must(err error) {
 	m.t.Helper()
 	if err != nil {
@@ -127,8 +61,7 @@ func (m *machine) must(err error) {
 	}
 }
 
-// object is JSON.
-type object = map[string]any
+type object = cni.Object
 
 // network is a configuration with an IPv4 and an IPv6 range, changed as wanted.
 func network(changes ...object) object {
@@ -177,70 +110,48 @@ func (m *machine) pod(name string, conf ...object) *pod {
 	return p
 }
 
-func (p *pod) request(extra object) netconf.Request {
-	conf := maps.Clone(p.conf)
-	maps.Copy(conf, extra)
-	raw, err := json.Marshal(conf)
-	p.machine.must(err)
-	return netconf.Request{
-		ContainerID: p.name, Netns: p.Path, IfName: "eth0", Config: raw,
+func (p *pod) call() cni.Call {
+	return cni.Call{
+		Node: p.machine.Node, Container: p.Namespace, ID: p.name, Config: p.conf,
 		Args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=" + p.name,
 	}
 }
 
-func (p *pod) add() error {
-	cfg, err := netconf.Parse(p.request(nil))
-	if err != nil {
-		return err
-	}
-	return p.machine.Do(func() error {
-		return attach.Add(context.Background(), cfg, func(r *current.Result) error {
-			p.result = r
-			return nil
-		})
-	})
+func (p *pod) add() (err error) {
+	p.result, err = p.call().Add()
+	return err
 }
 
 func (p *pod) check() error {
-	cfg, err := netconf.Parse(p.request(object{"prevResult": p.result}))
-	if err != nil {
-		return err
-	}
-	return p.machine.Do(func() error { return attach.Check(context.Background(), cfg) })
+	c := p.call()
+	c.Prev = p.result
+	return c.Check()
 }
 
 // del calls DEL, with what the runtime may have forgotten taken out of the configuration.
 func (p *pod) del(without ...string) error {
-	r := p.request(nil)
-	conf := maps.Clone(p.conf)
+	c := p.call()
+	c.Config = maps.Clone(c.Config)
 	for _, key := range without {
-		delete(conf, key)
+		delete(c.Config, key)
 	}
-	r.Config, _ = json.Marshal(conf)
-	return p.machine.Do(func() error { return attach.Del(context.Background(), netconf.ParseLenient(r)) })
+	return c.Del()
 }
 
-// gc keeps the containers named, all if there is no list.
+// gc keeps the containers named.
 func (m *machine) gc(conf object, keep ...string) error {
-	valid := []object{}
-	for _, k := range keep {
-		valid = append(valid, object{"containerID": k, "ifname": "eth0"})
+	var calls []cni.Call
+	for _, name := range keep {
+		calls = append(calls, cni.Call{ID: name})
 	}
-	conf = maps.Clone(conf)
-	conf["cni.dev/valid-attachments"] = valid
-	raw, err := json.Marshal(conf)
-	cfg, parseErr := netconf.Parse(netconf.Request{Config: raw})
-	if err = errors.Join(err, parseErr); err != nil {
-		return err
-	}
-	return m.Do(func() error { return attach.GC(context.Background(), cfg, io.Discard) })
+	return cni.GC(m.Node, conf, calls...)
 }
 
 // address is the pod's of a family.
 func (p *pod) address(is4 bool) netip.Addr {
-	for _, x := range p.result.IPs {
-		if a, _ := netip.AddrFromSlice(x.Address.IP); a.Unmap().Is4() == is4 {
-			return a.Unmap()
+	for _, a := range cni.Addresses(p.result) {
+		if a.Is4() == is4 {
+			return a
 		}
 	}
 	p.machine.t.Fatal("no address")

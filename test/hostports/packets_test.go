@@ -33,7 +33,7 @@ func TestReach(t *testing.T) {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.bridgeCallsNetfilter(strings.HasSuffix(mode.name, "call"))
+			m.BridgeCallsNetfilter(strings.HasSuffix(mode.name, "call"))
 			web := m.pod("web", mode.conf, ports("tcp 8080 80", "udp 8080 80", "tcp 9090 90 127.0.0.1"))
 			other := m.pod("other", mode.conf)
 			web.serve("tcp", 80)

@@ -176,7 +176,7 @@ func TestFirewallsThatMatter(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.bridgeCallsNetfilter(c.called)
+			m.BridgeCallsNetfilter(c.called)
 			m.nft(c.ruleset)
 			err := m.status(network("podnet", 0, c.conf))
 			if c.word == "" {

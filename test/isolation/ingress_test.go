@@ -26,7 +26,7 @@ func TestIngressPolicy(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %s netfilter on bridges %v", mode, policy, called), func(t *testing.T) {
 					t.Parallel()
 					m := newMachine(t)
-					m.bridgeCallsNetfilter(called)
+					m.BridgeCallsNetfilter(called)
 					m.must(m.Do(func() error { // a bridge that somebody else has made
 						return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "foreign0"}})
 					}))
@@ -104,7 +104,7 @@ func TestHostPortOfIsolated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.bridgeCallsNetfilter(false)
+			m.BridgeCallsNetfilter(false)
 			conf := network("podnet", 0, mode, object{"ingressPolicy": "isolated", "runtimeConfig": object{
 				"portMappings": []object{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}},
 			}})
@@ -215,18 +215,7 @@ func TestFailedADDLeavesNothing(t *testing.T) {
 	for _, mode := range []object{nil, bridge("br0")} {
 		conf := network("podnet", 0, mode, object{"ingressPolicy": "same-network", "antiSpoof": true, "forwardAccept": true})
 		p := &pod{Namespace: m.Container(), machine: m, conf: conf}
-		// A default route that is there already is the last thing to fail inside; what comes after never does here.
-		m.must(p.Do(func() error {
-			lo, err := netlink.LinkByName("lo")
-			if err != nil {
-				return err
-			}
-			return netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: netlink.NewIPNet(world4.AsSlice())})
-		}))
-		conf["ipam"] = object{
-			"type": "veth", "ranges": [][]object{{{"subnet": "10.88.0.0/24"}}},
-			"routes": []object{{"dst": world4.String() + "/32"}},
-		}
+		m.must(p.obstruct())
 		before := m.Snapshot()
 		if err := p.add(); err == nil {
 			t.Fatal("the ADD succeeds")
@@ -235,6 +224,22 @@ func TestFailedADDLeavesNothing(t *testing.T) {
 			t.Errorf("the ADD left:\n%s", d)
 		}
 	}
+}
+
+// obstruct makes an ADD of the pod fail inside, as late as it can: at a route that is there already. What comes after
+// never fails here.
+func (p *pod) obstruct() error {
+	p.conf["ipam"] = object{
+		"type": "veth", "ranges": [][]object{{{"subnet": "10.88.0.0/24"}}},
+		"routes": []object{{"dst": world4.String() + "/32"}},
+	}
+	return p.Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: netlink.NewIPNet(world4.AsSlice())})
+	})
 }
 
 func rulesetOf(m *machine) string {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -23,10 +22,10 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/attach"
 	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/test/cni"
 	"github.com/veth-cni/veth/test/frames"
 	"github.com/veth-cni/veth/test/node"
 )
@@ -48,49 +47,11 @@ type machine struct {
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{Node: node.New(t), t: t}
-	m.world = m.Container("world")
-	m.must(m.Do(func() error { return cable(m.world.Path) }))
-	m.must(m.Do(func() error { return addresses("uplink", host4, host6) }))
-	m.must(m.world.Do(func() error { return addresses("uplink", world4, world6) }))
+	m.world = m.World([]netip.Addr{host4, host6}, []netip.Addr{world4, world6})
 	m.must(m.world.Do(func() error {
 		return errors.Join(netlink.RouteAdd(&netlink.Route{Gw: host4.AsSlice()}), netlink.RouteAdd(&netlink.Route{Gw: host6.AsSlice()}))
 	}))
-	for deadline := time.Now().Add(5 * time.Second); m.world.PingWith(host6, node.PingOptions{Timeout: 100 * time.Millisecond}) != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("the world does not reach the machine")
-		}
-	}
 	return m
-}
-
-func cable(world string) error {
-	fd, err := unix.Open(world, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: "uplink"}, PeerName: "uplink", PeerNamespace: netlink.NsFd(fd),
-	})
-}
-
-// addresses gives an interface addresses and brings it up.
-func addresses(name string, list ...netip.Addr) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	for _, a := range list {
-		bits := 24
-		if a.Is6() {
-			bits = 64
-		}
-		addr := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}, Flags: unix.IFA_F_NODAD}
-		if err := netlink.AddrAdd(link, addr); err != nil {
-			return err
-		}
-	}
-	return netlink.LinkSetUp(link)
 }
 
 func (m *machine) must(err error) {
@@ -104,19 +65,6 @@ func (m *machine) must(err error) {
 func (m *machine) set(key, value string) {
 	m.t.Helper()
 	m.must(m.Do(func() error { return os.WriteFile("/proc/sys/"+key, []byte(value), 0) }))
-}
-
-// bridgeCallsNetfilter says whether the kernel shows IP packets that a bridge forwards to the chains for those that the
-// host forwards. It then also cuts off what is behind them in the frame.
-func (m *machine) bridgeCallsNetfilter(on bool) {
-	m.t.Helper()
-	value := map[bool]string{true: "1", false: "0"}[on]
-	for _, key := range []string{"iptables", "ip6tables"} {
-		path := "net/bridge/bridge-nf-call-" + key
-		if _, err := os.Stat("/proc/sys/" + path); err == nil || on {
-			m.set(path, value)
-		}
-	}
 }
 
 // nft runs the nft program on the host. Without it the test is skipped, in CI it fails.
@@ -134,8 +82,7 @@ func (m *machine) nft(args ...string) {
 	}
 }
 
-// object is JSON.
-type object = map[string]any
+type object = cni.Object
 
 // network is a configuration: a name, the third number of its subnets, and whatever is different.
 func network(name string, number int, changes ...object) object {
@@ -170,38 +117,22 @@ func (m *machine) pod(conf object) *pod {
 	return p
 }
 
-func (p *pod) request(extra object) netconf.Request {
-	conf := maps.Clone(p.conf)
-	maps.Copy(conf, extra)
-	raw, err := json.Marshal(conf)
-	p.machine.must(err)
-	return netconf.Request{ContainerID: p.Name, Netns: p.Path, IfName: "eth0", Config: raw}
+func (p *pod) call() cni.Call {
+	return cni.Call{Node: p.machine.Node, Container: p.Namespace, Config: p.conf}
 }
 
-func (p *pod) add() error {
-	cfg, err := netconf.Parse(p.request(nil))
-	if err != nil {
-		return err
-	}
-	return p.machine.Do(func() error {
-		return attach.Add(context.Background(), cfg, func(r *current.Result) error {
-			p.result = r
-			return nil
-		})
-	})
+func (p *pod) add() (err error) {
+	p.result, err = p.call().Add()
+	return err
 }
 
 func (p *pod) check() error {
-	cfg, err := netconf.Parse(p.request(object{"prevResult": p.result}))
-	if err != nil {
-		return err
-	}
-	return p.machine.Do(func() error { return attach.Check(context.Background(), cfg) })
+	c := p.call()
+	c.Prev = p.result
+	return c.Check()
 }
 
-func (p *pod) del() error {
-	return p.machine.Do(func() error { return attach.Del(context.Background(), netconf.ParseLenient(p.request(nil))) })
-}
+func (p *pod) del() error { return p.call().Del() }
 
 func (m *machine) status(conf object) error {
 	raw, err := json.Marshal(conf)
@@ -213,27 +144,15 @@ func (m *machine) status(conf object) error {
 
 // gc keeps the containers given.
 func (m *machine) gc(conf object, keep ...*pod) error {
-	valid := []object{}
+	var calls []cni.Call
 	for _, p := range keep {
-		valid = append(valid, object{"containerID": p.Name, "ifname": "eth0"})
+		calls = append(calls, p.call())
 	}
-	conf = maps.Clone(conf)
-	conf["cni.dev/valid-attachments"] = valid
-	raw, err := json.Marshal(conf)
-	m.must(err)
-	cfg := netconf.ParseLenient(netconf.Request{Config: raw})
-	return m.Do(func() error { return attach.GC(context.Background(), cfg, io.Discard) })
+	return cni.GC(m.Node, conf, calls...)
 }
 
 // addresses are the pod's, IPv4 first.
-func (p *pod) addresses() []netip.Addr {
-	var list []netip.Addr
-	for _, x := range p.result.IPs {
-		a, _ := netip.AddrFromSlice(x.Address.IP)
-		list = append(list, a.Unmap())
-	}
-	return list
-}
+func (p *pod) addresses() []netip.Addr { return cni.Addresses(p.result) }
 
 // face is the pod as frames know it.
 func (p *pod) face() frames.Host {

@@ -54,7 +54,7 @@ func TestForgeryOnBridge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.bridgeCallsNetfilter(false)
+			m.BridgeCallsNetfilter(false)
 			conf := network("podnet", 0, bridge("br0"), object{"antiSpoof": antiSpoof})
 			cheat, victim, receiver := m.pod(conf), m.pod(conf), m.pod(conf)
 			m.must(m.Do(func() error { return noSnooping("br0") }))
@@ -79,7 +79,7 @@ func TestForgeryOnBridge(t *testing.T) {
 func TestForgedMACOnLockedPort(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	m.bridgeCallsNetfilter(false)
+	m.BridgeCallsNetfilter(false)
 	conf := network("podnet", 0, bridge("br0"), object{"macspoofchk": true})
 	cheat, victim, receiver := m.pod(conf), m.pod(conf), m.pod(conf)
 	m.must(m.Do(func() error { return noSnooping("br0") }))

@@ -95,6 +95,7 @@ func observe() ([]string, error) {
 		{"forwarding entries", o.forwardingLines, true},
 		{"sysctls", sysctlLines, true},
 		{"queueing disciplines", o.qdiscLines, true},
+		{"wires", o.wireLines, true},
 		{"nftables", rulesetLines, false},
 	} {
 		part, err := section.read()

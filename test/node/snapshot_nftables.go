@@ -75,6 +75,9 @@ func setLines(conn *nftables.Conn, table *nftables.Table) ([]string, error) {
 		l.flag("timeout", set.HasTimeout)
 		l.flag("dynamic", set.Dynamic)
 		lines = append(lines, l.String())
+		if set.Dynamic { // packets fill it, and it empties itself
+			continue
+		}
 		elements, err := conn.GetSetElements(set)
 		if err != nil {
 			return nil, fmt.Errorf("elements of %s: %w", set.Name, err)

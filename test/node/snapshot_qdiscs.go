@@ -12,9 +12,6 @@ func (o observation) qdiscLines() ([]string, error) {
 	var lines []string
 	for _, link := range o.links {
 		name := link.Attrs().Name
-		if a := link.Attrs(); a.GSOMaxSize != 0 && a.GSOMaxSize != usualGSO {
-			lines = append(lines, fmt.Sprintf("gso_max_size %d dev %s", a.GSOMaxSize, name))
-		}
 		qdiscs, err := netlink.QdiscList(link)
 		if err != nil {
 			return nil, err

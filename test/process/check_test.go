@@ -97,7 +97,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		}, []string{"host altname 2001:db8:88::", "want $HOST", "found lo"}},
 		{
 			"the host end", routed, false, func(b broken) error { return onHostEnd(b, netlink.LinkDel) },
-			[]string{"host interface $HOST", "missing", "container interface eth0"},
+			[]string{"host interface $HOST: missing, and with it the container's eth0 and all that was on either end"},
 		},
 		{
 			"the host end is down", routed, false, func(b broken) error { return onHostEnd(b, netlink.LinkSetDown) },

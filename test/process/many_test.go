@@ -132,7 +132,7 @@ func TestPoolIsWholeAgainWithoutDel(t *testing.T) {
 }
 
 // eventually tries for five seconds.
-func eventually(t *testing.T, try func() error) {
+func eventually(t testing.TB, try func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		err := try()

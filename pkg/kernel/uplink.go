@@ -1,0 +1,34 @@
+package kernel
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/netconf"
+)
+
+// Uplink is an interface through which the host's packets leave for the world.
+type Uplink struct {
+	Name  string
+	Sizes netconf.Sizes // 0: the kernel does not tell
+	TSO   uint32        // bytes, the most that GSO sizes can be raised to; 0: the kernel does not tell
+}
+
+// Uplinks lists the interfaces of the host's routes to the world, IPv4 first. A failed look-up is taken for no route.
+func (n *Node) Uplinks() []Uplink {
+	var list []Uplink
+	for _, a := range world {
+		for _, index := range nextHops(n.routeTo(a)) {
+			l := n.linkAttrs(index)
+			if l == nil || l.RawFlags&unix.IFF_LOOPBACK != 0 {
+				continue
+			}
+			u := Uplink{Name: l.Name, Sizes: sizesOf(l), TSO: l.TSOMaxSize}
+			if !slices.Contains(list, u) {
+				list = append(list, u)
+			}
+		}
+	}
+	return list
+}
