@@ -132,6 +132,24 @@ func TestFloorConfiguration(t *testing.T) {
 	}
 }
 
+// Among many the floor does what is faster there, and only there.
+func TestFloorIsLevel(t *testing.T) {
+	for _, tt := range []struct {
+		others int
+		six    bool
+		quiet  bool
+	}{{0, false, false}, {100, false, false}, {900, false, true}, {4000, false, true}, {4000, true, false}} {
+		_, quiet := floor(false, tt.six).conf(attachment{number: 1, others: tt.others})["quiet"]
+		if quiet != tt.quiet {
+			t.Errorf("among %d, with IPv6 %v: quiet is %v", tt.others, tt.six, quiet)
+		}
+	}
+	c := among(1000, least(leastRouted, vethRouted, false, false))
+	if a := c.attachment(container("c1")); a.others != 1000 {
+		t.Errorf("an attachment among 1000 knows of %d", a.others)
+	}
+}
+
 // What is not there is left out, and the other build runs beside the plugin wherever that does.
 func TestChoose(t *testing.T) {
 	defer func(was programs) { binaries = was }(binaries)

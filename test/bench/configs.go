@@ -102,8 +102,17 @@ func reference(conf object) stage {
 
 // floor is the floor program's stage. It chooses no address, so it is told one.
 func floor(bridge, six bool) stage {
-	return stage{binaries.Floor, func(a attachment) object { return floorConf(a.number, bridge, six) }}
+	return stage{binaries.Floor, func(a attachment) object {
+		conf := floorConf(a.number, bridge, six)
+		if a.others >= crowded && !six {
+			conf["quiet"] = "yes"
+		}
+		return conf
+	}}
 }
+
+// crowded is from how many interfaces on an attachment is done sooner if the host end is kept free of IPv6.
+const crowded = 900
 
 func floorConf(number int, bridge, six bool) object {
 	addr, addr6 := netip.AddrFrom4([4]byte{10, 88, byte(number>>8) + 1, byte(number)}), pods6.Addr().As16()

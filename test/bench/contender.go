@@ -40,6 +40,7 @@ type contender struct {
 type attachment struct {
 	id     string
 	number int // of the contender's attachments
+	others int // that are there already
 	netns  *node.Namespace
 	result json.RawMessage
 }
@@ -48,7 +49,9 @@ const ifname = "eth0"
 
 func (c *contender) attachment(netns *node.Namespace) *attachment {
 	c.attached++
-	return &attachment{id: fmt.Sprintf("container-%d", c.attached), number: c.attached, netns: netns}
+	return &attachment{
+		id: fmt.Sprintf("container-%d", c.attached), number: c.attached, others: c.present, netns: netns,
+	}
 }
 
 // network is the configuration's name. Files of the reference are found by it, and contenders share a file system.

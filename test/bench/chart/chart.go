@@ -65,6 +65,8 @@ text { font: 13px sans-serif; fill: #24292f; }
 .title { font-size: 16px; font-weight: bold; }
 .panel { font-weight: bold; }
 .small { font-size: 12px; }
+.end { text-anchor: end; }
+.middle { text-anchor: middle; }
 .grid { stroke: #d0d7de; stroke-width: 1; }
 .spread { stroke: #24292f; stroke-width: 1.5; }
 .k0 { fill: #0969da; stroke: #0969da; }
@@ -95,7 +97,7 @@ type drawing struct {
 // SVG is the chart as a document.
 func (c Chart) SVG() string {
 	d := &drawing{y: margin}
-	d.text(margin, 12, "title", "start", c.Title)
+	d.text(d.at(margin, 12), "title", c.Title)
 	d.y += 28
 	for _, p := range c.Panels {
 		d.panel(p)
@@ -105,7 +107,7 @@ func (c Chart) SVG() string {
 }
 
 func (d *drawing) panel(p Panel) {
-	d.text(margin, 14, "panel", "start", p.Title)
+	d.text(d.at(margin, 14), "panel", p.Title)
 	d.y += 24
 	if len(p.Bars) > 0 {
 		d.bars(p.Bars)
@@ -116,10 +118,15 @@ func (d *drawing) panel(p Panel) {
 	d.y += margin
 }
 
-// text writes a line whose base is so far below the pen.
-func (d *drawing) text(x, below float64, class, anchor, text string) {
-	fmt.Fprintf(d, `<text x="%.1f" y="%.1f" class="%s" text-anchor="%s">%s</text>`+"\n",
-		x, d.y+below, class, anchor, html.EscapeString(text))
+// point is a place on the paper.
+type point struct{ x, y float64 }
+
+// at is so far from the left edge and below the pen.
+func (d *drawing) at(x, below float64) point { return point{x, d.y + below} }
+
+// text writes a line. Its class says how it looks and which end of it is at p.
+func (d *drawing) text(p point, class, text string) {
+	fmt.Fprintf(d, `<text x="%.1f" y="%.1f" class="%s">%s</text>`+"\n", p.x, p.y, class, html.EscapeString(text))
 }
 
 // bars draws from zero to the longest, each with its spread as a thin line across its end.
@@ -131,17 +138,17 @@ func (d *drawing) bars(bars []Bar) {
 	scale := (width - left - right) / positive(most)
 	for _, b := range bars {
 		end := left + b.Value.Median*scale
-		d.text(left-8, 16, "small", "end", b.Label)
+		d.text(d.at(left-8, 16), "small end", b.Label)
 		fmt.Fprintf(d, `<rect x="%d" y="%.1f" width="%.1f" height="%d" class="k%d"/>`+"\n",
 			left, d.y+4, max(end-left, 1), rowHeight-8, b.Kind)
-		d.rule("spread", left+b.Value.Low*scale, d.y+rowHeight/2, left+b.Value.High*scale, d.y+rowHeight/2)
-		d.text(max(end, left+b.Value.High*scale)+6, 16, "small", "start", b.Text)
+		d.rule("spread", d.at(left+b.Value.Low*scale, rowHeight/2), d.at(left+b.Value.High*scale, rowHeight/2))
+		d.text(d.at(max(end, left+b.Value.High*scale)+6, 16), "small", b.Text)
 		d.y += rowHeight
 	}
 }
 
-func (d *drawing) rule(class string, x1, y1, x2, y2 float64) {
-	fmt.Fprintf(d, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`+"\n", class, x1, y1, x2, y2)
+func (d *drawing) rule(class string, from, to point) {
+	fmt.Fprintf(d, `<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`+"\n", class, from.x, from.y, to.x, to.y)
 }
 
 // lines draws from zero up, with a grid of round numbers, and a legend below.
@@ -156,40 +163,37 @@ func (d *drawing) lines(p Panel) {
 	step := roundStep(positive(most) / 4)
 	top := step * math.Ceil(positive(most)/step)
 	bottom := d.y + lineHeight
-	at := func(tick int, value float64) (x, y float64) {
+	at := func(tick int, value float64) point {
 		gap := float64(to-from) / float64(len(p.Ticks))
-		return from + gap*(float64(tick)+.5), bottom - value/top*(lineHeight-10)
+		return point{from + gap*(float64(tick)+.5), bottom - value/top*(lineHeight-10)}
 	}
 	for n := 0; float64(n)*step <= top*1.001; n++ {
-		_, y := at(0, float64(n)*step)
-		d.rule("grid", from, y, to, y)
-		d.text(from-8, y-d.y+4, "small", "end", fmt.Sprintf("%.4g", float64(n)*step))
+		y := at(0, float64(n)*step).y
+		d.rule("grid", point{from, y}, point{to, y})
+		d.text(point{from - 8, y + 4}, "small end", fmt.Sprintf("%.4g", float64(n)*step))
 	}
 	for i, tick := range p.Ticks {
-		x, _ := at(i, 0)
-		d.text(x, lineHeight+18, "small", "middle", tick)
+		d.text(point{at(i, 0).x, bottom + 18}, "small middle", tick)
 	}
 	for i, l := range p.Lines {
 		// Side by side, so that the spreads of lines that lie on each other can be told apart.
 		beside := 6 * (float64(i) - float64(len(p.Lines)-1)/2)
-		d.line(l, func(tick int, value float64) (x, y float64) {
-			x, y = at(tick, value)
-			return x + beside, y
+		d.line(l, func(tick int, value float64) point {
+			p := at(tick, value)
+			return point{p.x + beside, p.y}
 		})
 	}
 	d.y = bottom + 30
 	d.legend(p.Lines)
 }
 
-func (d *drawing) line(l Line, at func(int, float64) (float64, float64)) {
+func (d *drawing) line(l Line, at func(int, float64) point) {
 	var points []string
 	for i, v := range l.Values {
-		x, low := at(i, v.Low)
-		_, high := at(i, v.High)
-		_, y := at(i, v.Median)
-		d.rule(fmt.Sprintf("k%d whisker", l.Kind), x, low, x, high)
-		fmt.Fprintf(d, `<circle cx="%.1f" cy="%.1f" r="3.5" class="k%d"/>`+"\n", x, y, l.Kind)
-		points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))
+		p := at(i, v.Median)
+		d.rule(fmt.Sprintf("k%d whisker", l.Kind), at(i, v.Low), at(i, v.High))
+		fmt.Fprintf(d, `<circle cx="%.1f" cy="%.1f" r="3.5" class="k%d"/>`+"\n", p.x, p.y, l.Kind)
+		points = append(points, fmt.Sprintf("%.1f,%.1f", p.x, p.y))
 	}
 	fmt.Fprintf(d, `<polyline class="k%d line" points="%s"/>`+"\n", l.Kind, strings.Join(points, " "))
 }
@@ -202,7 +206,7 @@ func (d *drawing) legend(lines []Line) {
 			d.y += rowHeight
 		}
 		fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="14" height="10" class="k%d"/>`+"\n", x, d.y+4, l.Kind)
-		d.text(x+20, 13, "small", "start", l.Label)
+		d.text(d.at(x+20, 13), "small", l.Label)
 	}
 	d.y += rowHeight
 }

@@ -16,6 +16,7 @@ import (
 //	address, address6 the same as bytes
 //	prefix, prefix6   length of their prefix, one byte
 //	gateway, gateway6 next hop of the default routes, as bytes
+//	quiet             not empty: no IPv6 on the host end
 type config []byte
 
 // text is a value, empty where there is none.
