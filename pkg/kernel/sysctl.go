@@ -22,7 +22,7 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 	err = n.in(s.Place, func() error {
 		path := filepath.Join(sysctls, s.Key)
 		if n.side(s.Place).ownSysctl(s.Key) {
-			err := writeFile(path, s.Value+"\n")
+			err := n.side(s.Place).writeOwn(path, s.Value+"\n")
 			if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
 				return nil
 			}

@@ -14,6 +14,7 @@ func (b *builder) bridged() {
 		Link: hostEnd, Hairpin: br.Hairpin || b.needsHairpin(), Locked: br.MACLocked,
 		Isolated: br.Isolated || b.cfg.ContainerIngress() == netconf.IngressIsolated,
 	})
+	b.add(&b.plan.Guards, withoutIPv6(hostEnd))
 	if br.VLANAware() {
 		b.add(&b.plan.Guards, b.portVLANs())
 	}

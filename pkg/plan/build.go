@@ -100,8 +100,9 @@ func refuseRA(link string) Sysctl {
 	return Sysctl{Key: "net/ipv6/conf/" + link + "/accept_ra", Value: "0", IfPresent: true}
 }
 
-// withoutIPv6 keeps IPv6 off a host end whose network has none: nothing listens there to what containers say, and the
-// kernel has no link-local address, multicast groups and routes to keep for each of thousands of host ends.
+// withoutIPv6 keeps IPv6 off a host end that has no use for it, a port of a bridge or on a network of IPv4 alone: nothing
+// listens there to what containers say, and the kernel has no link-local address, multicast groups and routes to keep for
+// each of thousands of host ends.
 func withoutIPv6(link string) Sysctl {
 	return Sysctl{Key: "net/ipv6/conf/" + link + "/disable_ipv6", Value: "1", IfPresent: true}
 }
@@ -209,13 +210,7 @@ func (b *builder) inside() {
 		b.insideSysctl("net/ipv6/conf/%s/accept_dad", map[bool]string{true: "1", false: "0"}[b.cfg.EnableDAD], true)
 	}
 	if len(b.addrs.List) > 0 && b.cfg.Mode == netconf.Bridged {
-		b.insideSysctl("net/ipv6/conf/%s/accept_ra", "0", true) // other containers' are nobody's router
-		if b.has(true) {
-			b.insideSysctl("net/ipv4/conf/%s/arp_notify", "1", true)
-		}
-		if b.has(false) {
-			b.insideSysctl("net/ipv6/conf/%s/ndisc_notify", "1", true)
-		}
+		b.amongNeighbours()
 	}
 	b.sysctls(ofInterface)
 	b.knobs()
@@ -226,6 +221,27 @@ func (b *builder) inside() {
 	b.add(&b.plan.Inside, Interface{
 		Name: name, MAC: b.containerMAC(), MTU: b.cfg.ContainerMTU(), Up: !b.cfg.DisableContainerInterface,
 	})
+}
+
+// amongNeighbours is for a container that shares an Ethernet with others. They are nobody's routers. On a network of
+// IPv4 alone it has no IPv6 at all: what it says unasked to find its neighbours and routers would go to each port of the
+// bridge. For the same reason it announces its addresses only where its hardware address was chosen: one that follows
+// from the address is what whoever knew the address before knows already.
+func (b *builder) amongNeighbours() {
+	if !b.has(false) {
+		b.insideSysctl("net/ipv6/conf/%s/disable_ipv6", "1", true)
+	} else {
+		b.insideSysctl("net/ipv6/conf/%s/accept_ra", "0", true)
+	}
+	if b.cfg.MAC == nil {
+		return
+	}
+	if b.has(true) {
+		b.insideSysctl("net/ipv4/conf/%s/arp_notify", "1", true)
+	}
+	if b.has(false) {
+		b.insideSysctl("net/ipv6/conf/%s/ndisc_notify", "1", true)
+	}
 }
 
 func (b *builder) insideAddress(a Assigned) Address {
