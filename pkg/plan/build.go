@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"fmt"
@@ -200,8 +201,19 @@ func (b *builder) insideSysctl(format, value string, preferred bool) {
 	})
 }
 
-// inside puts the sysctls before the interface comes up, because the kernel acts on them at that moment, the addresses
-// too, because arp_notify announces those that are there, and the routes after, because they need the interface up.
+// insideAnnouncement has the kernel tell the neighbours of the addresses, once. Whoever changes it afterwards, or the
+// hardware address because of which it is there, undoes nothing.
+func (b *builder) insideAnnouncement(format string) {
+	b.add(&b.plan.Inside, Sysctl{
+		Place: Container, Key: fmt.Sprintf(format, b.plan.Pair.Peer), Value: "1", IfPresent: true, Yields: true,
+	})
+}
+
+// inside puts the sysctls before the interface comes up, because the kernel acts on them at that moment, and IPv4
+// addresses too, because arp_notify announces those that are there. IPv6 addresses come after: of one that is there
+// already the kernel makes the routes when the interface comes up, with memory that it must not wait for, and without a
+// word if there is none (fixup_permanent_addr in net/ipv6/addrconf.c, alloc_percpu_gfp with GFP_ATOMIC in fib6_nh_init).
+// Routes need the interface up.
 func (b *builder) inside() {
 	name := b.plan.Pair.Peer
 	b.sysctls(general)
@@ -215,12 +227,19 @@ func (b *builder) inside() {
 	b.sysctls(ofInterface)
 	b.knobs()
 	b.wire()
-	for _, a := range b.addrs.List {
-		b.add(&b.plan.Inside, b.insideAddress(a))
-	}
+	b.insideAddresses(true)
 	b.add(&b.plan.Inside, Interface{
 		Name: name, MAC: b.containerMAC(), MTU: b.cfg.ContainerMTU(), Up: !b.cfg.DisableContainerInterface,
 	})
+	b.insideAddresses(false)
+}
+
+func (b *builder) insideAddresses(is4 bool) {
+	for _, a := range b.addrs.List {
+		if a.Prefix.Addr().Is4() == is4 {
+			b.add(&b.plan.Inside, b.insideAddress(a))
+		}
+	}
 }
 
 // amongNeighbours is for a container that shares an Ethernet with others. They are nobody's routers. On a network of
@@ -233,14 +252,14 @@ func (b *builder) amongNeighbours() {
 	} else {
 		b.insideSysctl("net/ipv6/conf/%s/accept_ra", "0", true)
 	}
-	if b.cfg.MAC == nil {
+	if bytes.Equal(b.containerMAC(), ContainerMAC(b.addrs.List[0].Prefix.Addr())) {
 		return
 	}
 	if b.has(true) {
-		b.insideSysctl("net/ipv4/conf/%s/arp_notify", "1", true)
+		b.insideAnnouncement("net/ipv4/conf/%s/arp_notify")
 	}
 	if b.has(false) {
-		b.insideSysctl("net/ipv6/conf/%s/ndisc_notify", "1", true)
+		b.insideAnnouncement("net/ipv6/conf/%s/ndisc_notify")
 	}
 }
 

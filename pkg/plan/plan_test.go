@@ -140,19 +140,22 @@ func TestEveryObjectOnce(t *testing.T) {
 	}
 }
 
-// The kernel acts on sysctls when the interface comes up, announces the addresses that are there at that moment, and
-// takes no route before it.
+// The kernel acts on sysctls when the interface comes up, announces the IPv4 addresses that are there at that moment,
+// makes the routes of IPv6 addresses best when they come after it, and takes no other route before it.
 func TestOrderInside(t *testing.T) {
 	stage := func(o plan.Object) int {
-		switch o.(type) {
+		switch o := o.(type) {
 		case plan.Sysctl, plan.Shaper, plan.Knobs, plan.WireSettings:
 			return 0
 		case plan.Address:
+			if o.Prefix.Addr().Is6() {
+				return 3
+			}
 			return 1
 		case plan.Interface:
 			return 2
 		case plan.Neighbour, plan.Route:
-			return 3
+			return 4
 		}
 		t.Fatalf("%T is no object of a container", o)
 		return 0

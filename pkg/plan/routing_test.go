@@ -157,12 +157,11 @@ container sysctl net/ipv6/conf/net1/disable_ipv6 = 0
 container sysctl net/ipv6/conf/net1/accept_dad = 0
 container sysctl net/ipv6/conf/net1/accept_ra = 0
 container sysctl net/ipv4/conf/net1/arp_notify = 0
-container sysctl net/ipv6/conf/net1/ndisc_notify = 1
 container sysctl net/ipv4/conf/net1/log_martians = 1
 container settings of interface net1 promisc allmulti off txqlen 0
 container address 10.88.0.5/24 dev net1 scope global state ok
-container address 2001:db8::5/64 dev net1 scope global state ok
 container interface net1 up mac 0a:58:0a:58:00:05 mtu 1400
+container address 2001:db8::5/64 dev net1 scope global state ok
 `
 	if !strings.Contains(got, want) {
 		t.Errorf("got:\n%swant, among others:\n%s", got, want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -54,6 +55,7 @@ func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) 
 			r.Routes = appendRoute(r.Routes, o)
 		}
 	}
+	inOrder(r.IPs, addrs)
 	for _, o := range p.Shared {
 		if v, ok := o.(plan.VLANInterface); ok {
 			r.Interfaces = append(r.Interfaces, &current.Interface{Name: v.Name, Mac: facts.BridgeMAC.String()})
@@ -63,6 +65,17 @@ func Build(cfg *netconf.Config, p plan.Plan, addrs plan.Addresses, facts Facts) 
 		r.DNS = cfg.DNS
 	}
 	return r
+}
+
+// inOrder puts addresses in the order they were assigned in, which the kernel need not be told in. Those of others stay
+// before them.
+func inOrder(ips []*current.IPConfig, addrs plan.Addresses) {
+	position := func(ip *current.IPConfig) int {
+		return slices.IndexFunc(addrs.List, func(a plan.Assigned) bool {
+			return ip.Address.IP.Equal(a.Prefix.Addr().AsSlice())
+		})
+	}
+	slices.SortStableFunc(ips, func(a, b *current.IPConfig) int { return position(a) - position(b) })
 }
 
 // begin takes over what plugins earlier in the chain reported: a plugin that is given a result hands it on (CNI spec

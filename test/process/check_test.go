@@ -215,33 +215,53 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 // configuration itself sets stays wanted.
 func TestCheckOfPreferences(t *testing.T) {
 	t.Parallel()
-	const key = "net/ipv4/conf/eth0/arp_notify"
+	const key = "net/ipv6/conf/eth0/accept_ra"
 	for _, tt := range []struct {
 		name, config string
-		code         uint // 0: CHECK succeeds
+		says         string // "": CHECK succeeds
 	}{
-		{"type bridge", with(bridged, `{"type": "bridge"}`), 0},
-		{"type ptp", ptp, 0},
-		{"type bridge, set by the configuration", with(bridged, `{"type": "bridge", "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "1"}}`), 105},
-		{"type veth", bridged, 105},
+		{"type bridge", with(bridged, `{"type": "bridge"}`), ""},
+		{"type ptp", ptp, ""},
+		{
+			"type bridge, set by the configuration",
+			with(bridged, `{"type": "bridge", "sysctl": {"net.ipv6.conf.IFNAME.accept_ra": "1"}}`), "value: want 1, found 2",
+		},
+		{"type veth", bridged, "value: want 0, found 2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
 			c := h.Container()
 			added := h.add(tt.config, c)
-			for _, s := range []struct{ key, value string }{{key, "0"}, {"net/ipv6/conf/eth0/accept_ra", "2"}} {
-				if err := c.Do(func() error { return sysctl(s.key, s.value)(broken{}) }); err != nil {
-					t.Fatal(err)
-				}
+			if err := c.Do(func() error { return sysctl(key, "2")(broken{}) }); err != nil {
+				t.Fatal(err)
 			}
-			if tt.code == 0 {
+			if tt.says == "" {
 				h.check(tt.config, c, added)
 				return
 			}
-			h.call("CHECK", added.before(tt.config), c).refused(tt.code, "container sysctl "+key+": value: want 1, found 0")
+			h.call("CHECK", added.before(tt.config), c).refused(105, "container sysctl "+key+": "+tt.says)
 		})
 	}
+}
+
+// The neighbours were told of the addresses when the interface came up: what is set of it later changes nothing.
+func TestCheckOfAnnouncements(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	c := h.Container()
+	config := with(bridged, `{"capabilities": {"mac": true}, "runtimeConfig": {"mac": "02:00:00:00:00:09"}}`)
+	added := h.add(config, c)
+	const key = "net/ipv4/conf/eth0/arp_notify"
+	if err := c.Do(func() error {
+		if now, err := os.ReadFile("/proc/sys/" + key); err != nil || string(now) != "1\n" {
+			t.Errorf("%s is %q, %v, want 1: the hardware address is not the one that follows from the address", key, now, err)
+		}
+		return sysctl(key, "0")(broken{})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	h.check(config, c, added)
 }
 
 // A namespace that is not there, or is another's, is no place for CHECK to look in.
