@@ -81,7 +81,9 @@ func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error
 		return nil, err
 	}
 	if !a.cfg.DisableContainerInterface {
-		if err := a.node.Ready(p); err != nil {
+		if err := a.node.Ready(p); errors.Is(err, kernel.ErrLate) {
+			warn(err)
+		} else if err != nil {
 			return nil, err
 		}
 	}

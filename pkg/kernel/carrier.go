@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 // linkwatch_do_dev has run (net/core/link_watch.c). Looking at an interface has that done on the spot since Linux 6.8
 // (linkwatch_sync_dev in rtnl_getlink); before, it takes a look or two more. The bridge gets its own carrier from its
 // first port, unless a spanning tree has it wait, which is not waited for.
+//
+// After five seconds it gives up with ErrLate: nothing is wrong that another ADD would set right.
 //
 // An IPv6 address receives once its local route is there, which addrconf_dad_work adds, with or without detection.
 func (n *Node) Ready(p plan.Plan) error {
@@ -44,6 +47,10 @@ func (n *Node) Ready(p plan.Plan) error {
 	}
 	return nil
 }
+
+// ErrLate says that what was set up is not usable yet. The kernel does its last steps for all interfaces of the machine
+// one by one, each behind the RTNL lock: while hundreds of namespaces come and go it may be seconds behind. It gets there.
+var ErrLate = errors.New("not usable")
 
 func (s *side) awaitCarrier(name string) error {
 	return await(func() (bool, error) {
@@ -77,13 +84,15 @@ func (s *side) awaitLocal(a plan.Address) error {
 
 // await asks until the answer is yes. Nearly always the first one is.
 func await(ready func() (bool, error)) error {
-	const patience, pause = 10 * time.Second, 200 * time.Microsecond
+	const patience, longest = 5 * time.Second, 20 * time.Millisecond
+	pause := 200 * time.Microsecond
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		pause = min(2*pause, longest)
 		if yes, err := ready(); yes || err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return cnierr.New(cnierr.KernelRefused, "not usable %s after it was set up", patience)
+			return fmt.Errorf("%w %s after it was set up", ErrLate, patience)
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package kernel_test
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/kernel"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -74,5 +76,18 @@ func TestApplyAllOfMany(t *testing.T) {
 			m.Errorf("created %d routes, want %d", len(created), len(all))
 		}
 		m.asPlanned(all[0], all[len(all)-1])
+	})
+}
+
+// TestReadyIsLate: what the kernel has not come round to is told apart from what it refuses.
+func TestReadyIsLate(t *testing.T) {
+	t.Parallel()
+	on(t, func(m *machine) {
+		m.apply(pair, inside)
+		never := plan.Address{Place: plan.Container, Link: "eth0", Prefix: netip.MustParsePrefix("2001:db8::5/64"), State: "ok"}
+		err := m.kernel.Ready(plan.Plan{Pair: pair, Inside: []plan.Object{inside, never}})
+		if !errors.Is(err, kernel.ErrLate) || !strings.Contains(err.Error(), "2001:db8::5") {
+			m.Errorf("got %v, want that the address is late", err)
+		}
 	})
 }
