@@ -20,7 +20,7 @@ import (
 // unique, and waiting would cost a container its first seconds. With detection, Settle waits for the verdict. One that
 // has to be the sole one takes more.
 func (n *Node) addressErrand(a plan.Address) (errand, error) {
-	if a.Sole {
+	if a.Sole || n.commonlyThere(a) {
 		return errand{}, nil
 	}
 	s := n.side(a.Place)
@@ -31,8 +31,33 @@ func (n *Node) addressErrand(a plan.Address) (errand, error) {
 	return errand{side: s, req: s.addressRequest(a, index), judge: unlessThere}, nil
 }
 
-// applyAddress adds an address that is to be the sole one of an interface.
+// commonlyThere reports whether an address is the one that all routed networks share and the host has it: what the host
+// sends there it sends from there (RFC 1122, section 3.3.4.3; ip_route_output_key_hash_rcu). Connecting a datagram socket
+// sends nothing and takes no lock, where asking rtnetlink takes that of all links.
+func (n *Node) commonlyThere(a plan.Address) bool {
+	if a.Place != plan.Host || a.Label != plan.GatewayLabel || n.entered {
+		return false
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	const discard = 9 // a port, RFC 863
+	ip := a.Prefix.Addr().As4()
+	if unix.Connect(fd, &unix.SockaddrInet4{Port: discard, Addr: ip}) != nil {
+		return false
+	}
+	from, err := unix.Getsockname(fd)
+	own, ok := from.(*unix.SockaddrInet4)
+	return err == nil && ok && own.Addr == ip
+}
+
+// applyAddress adds an address that is to be the sole one of an interface. Another is there.
 func (n *Node) applyAddress(a plan.Address) (bool, error) {
+	if !a.Sole {
+		return false, nil
+	}
 	s := n.side(a.Place)
 	index, err := s.indexOf(a.Link)
 	if err != nil {

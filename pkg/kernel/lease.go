@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -20,6 +21,7 @@ type Claimant struct {
 	node    *Node
 	network string
 	index   int
+	claimed []netip.Addr
 }
 
 // Claimant returns the one who claims for the host end of a pair that was applied.
@@ -38,21 +40,35 @@ func (c *Claimant) Cursor() uint64 { return uint64(c.index) }
 // Claim takes an address and reports false when somebody holds it. The bare IPv4 address becomes a second name where it
 // is free, so that "tcpdump -i 10.88.0.5" works; it is a convenience and no lease.
 func (c *Claimant) Claim(a netip.Addr) (bool, error) {
-	err := c.node.host.addAltName(c.index, lease.Name(c.network, a))
-	if errors.Is(err, syscall.EEXIST) {
+	host, name := c.node.host, lease.Name(c.network, a)
+	plain, hasPlain := lease.Plain(a)
+	var err error
+	if hasPlain {
+		err = host.addAltNames(c.index, name, plain)
+	} else {
+		err = host.addAltNames(c.index, name)
+	}
+	if hasPlain && errors.Is(err, syscall.EEXIST) { // one of the two is somebody's, and if it is the second, the first is ours
+		holder, looked := host.linkByName(name)
+		if missing(looked) {
+			return c.Claim(a) // it was given back meanwhile
+		}
+		if looked != nil {
+			return false, cnierr.Wrap(cnierr.KernelRefused, looked, "lease %s", a)
+		}
+		taken := holder.Attrs().Index != c.index || slices.Contains(c.claimed, a)
+		c.claimed = append(c.claimed, a)
+		return !taken, nil
+	}
+	switch {
+	case errors.Is(err, syscall.EEXIST):
 		return false, nil
-	}
-	if errors.Is(err, syscall.EOPNOTSUPP) {
+	case errors.Is(err, syscall.EOPNOTSUPP):
 		return false, cnierr.Wrap(cnierr.FeatureMissing, err, "alternative interface names: want Linux 5.5 or later")
-	}
-	if err != nil {
+	case err != nil:
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "lease %s", a)
 	}
-	if plain, ok := lease.Plain(a); ok {
-		if err := c.node.host.addAltName(c.index, plain); err != nil && !errors.Is(err, syscall.EEXIST) {
-			return false, cnierr.Wrap(cnierr.KernelRefused, err, "name the interface %s", plain)
-		}
-	}
+	c.claimed = append(c.claimed, a)
 	return true, nil
 }
 
@@ -106,14 +122,17 @@ func (n *Node) Taken(network string) (map[netip.Addr]struct{}, error) {
 	return taken, nil
 }
 
-// addAltName is `ip link property add altname` (RTM_NEWLINKPROP, Linux 5.5).
-func (s *side) addAltName(index int, name string) error {
+// addAltNames is `ip link property add altname` (RTM_NEWLINKPROP, Linux 5.5). The kernel adds one after the other and
+// stops at one that is taken (rtnl_linkprop).
+func (s *side) addAltNames(index int, names ...string) error {
 	req := s.request(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(index)
 	req.AddData(msg)
 	list := nl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
-	list.AddRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name))
+	for _, name := range names {
+		list.AddRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name))
+	}
 	req.AddData(list)
 	return s.send(req)
 }
@@ -124,7 +143,7 @@ func (n *Node) applyLease(l plan.Lease) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = n.host.addAltName(index, l.Name)
+	err = n.host.addAltNames(index, l.Name)
 	if !errors.Is(err, syscall.EEXIST) {
 		return err == nil, err
 	}

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
-
 	"golang.org/x/sys/unix"
 )
 
-// config is a JSON object of strings, without white space and without escapes. Addresses are in it twice: as text for
-// the result, and as hexadecimal digits for the kernel.
+// config is a JSON object of strings. Addresses are in it twice: as text for the result, and as hexadecimal digits for
+// the kernel.
 //
 //	host              name of the host end
 //	lease             alternative name that claims the address
@@ -17,14 +15,10 @@ import (
 //	prefix, prefix6   length of their prefix, one byte
 //	gateway, gateway6 next hop of the default routes, as bytes
 //	quiet             not empty: no IPv6 on the host end
-type config []byte
+type config map[string]string
 
 // text is a value, empty where there is none.
-func (c config) text(key string) string {
-	_, rest, _ := bytes.Cut(c, []byte(`"`+key+`":"`))
-	value, _, _ := bytes.Cut(rest, []byte{'"'})
-	return string(value)
-}
+func (c config) text(key string) string { return c[key] }
 
 // bytes is a value written in hexadecimal digits.
 func (c config) bytes(key string) []byte {

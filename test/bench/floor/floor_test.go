@@ -9,7 +9,7 @@ import (
 )
 
 func TestConfig(t *testing.T) {
-	c := config(`{"address":"0a58ff09","host":"floor1"}`)
+	c := config{"address": "0a58ff09", "host": "floor1"}
 	if got := c.text("host"); got != "floor1" {
 		t.Errorf("host is %q", got)
 	}
@@ -23,7 +23,7 @@ func TestConfig(t *testing.T) {
 
 // A batch is messages that the kernel can take apart: lengths are right, and everything is aligned to four bytes.
 func TestBatch(t *testing.T) {
-	c := config(`{"host":"floor1","lease":"10.88.0.9@bench","address":"0a580009"}`)
+	c := config{"host": "floor1", "lease": "10.88.0.9@bench", "address": "0a580009"}
 	var b batch
 	c.pair(&b, "eth0", 7, 0)
 	c.lease(&b)

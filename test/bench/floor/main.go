@@ -7,10 +7,15 @@
 // host its routes, in a third. A bridge needs no third. DEL has a child ask for the removal and returns when the kernel
 // says it has happened, without the wait for the kernel's own tidying up.
 //
-// Of Go it uses the runtime and the system calls: no encoding/json, no os, no net.
+// Of Go it uses the system calls, and encoding/json for what it is given and for its result, which is what no plugin can
+// do without.
 package main
 
 import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +25,10 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	conf := config(readAll())
+	var conf config
+	if err := json.NewDecoder(os.Stdin).Decode(&conf); err != nil && !errors.Is(err, io.EOF) { // VERSION needs none
+		fail("read the configuration", err)
+	}
 	verb, _ := unix.Getenv("CNI_COMMAND")
 	switch verb {
 	case "ADD":
@@ -28,7 +36,7 @@ func main() {
 	case "DEL":
 		del(conf)
 	case "VERSION":
-		print(`{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}`)
+		print(map[string]any{"cniVersion": version, "supportedVersions": []string{version}})
 	default:
 		fail("CNI_COMMAND", unix.EINVAL)
 	}
@@ -55,8 +63,9 @@ func add(conf config) {
 		conf.outside(&b, made.index)
 		exchange("set up the host", host, &b)
 	}
-	print(`{"cniVersion":"1.0.0","interfaces":[{"name":"` + conf.text("host") + `"},{"name":"` + ifname +
-		`","sandbox":"` + path + `"}],"ips":[` + ips(conf) + `],"dns":{}}`)
+	print(result{
+		CNIVersion: version, Interfaces: []end{{Name: conf.text("host")}, {Name: ifname, Sandbox: path}}, IPs: ips(conf),
+	})
 }
 
 // withoutIPv6 keeps IPv6 off the host end, by the only way there is. It is not unavoidable, and on an empty node a waste
@@ -68,10 +77,29 @@ func withoutIPv6(link string) {
 	check("switch IPv6 off", err)
 }
 
-func ips(conf config) string {
-	list := `{"interface":1,"address":"` + conf.text("cidr") + `"}`
+const version = "1.0.0"
+
+// result is what CNI wants on standard output.
+type result struct {
+	CNIVersion string `json:"cniVersion"`
+	Interfaces []end  `json:"interfaces"`
+	IPs        []ip   `json:"ips"`
+}
+
+type end struct {
+	Name    string `json:"name"`
+	Sandbox string `json:"sandbox,omitempty"`
+}
+
+type ip struct {
+	Interface int    `json:"interface"`
+	Address   string `json:"address"`
+}
+
+func ips(conf config) []ip {
+	list := []ip{{1, conf.text("cidr")}}
 	if six := conf.text("cidr6"); six != "" {
-		list += `,{"interface":1,"address":"` + six + `"}`
+		list = append(list, ip{1, six})
 	}
 	return list
 }
@@ -91,25 +119,7 @@ func del(conf config) {
 	awaitRemoval(news, ask, name)
 }
 
-func readAll() []byte {
-	buf := make([]byte, 0, 4096)
-	for {
-		n, err := unix.Read(0, buf[len(buf):cap(buf)])
-		check("read the configuration", err)
-		if n == 0 {
-			return buf
-		}
-		buf = buf[:len(buf)+n]
-		if len(buf) == cap(buf) {
-			fail("read the configuration", unix.E2BIG)
-		}
-	}
-}
-
-func print(text string) {
-	_, err := unix.Write(1, []byte(text+"\n"))
-	check("print", err)
-}
+func print(v any) { check("print", json.NewEncoder(os.Stdout).Encode(v)) }
 
 func check(what string, err error) {
 	if err != nil {
@@ -118,6 +128,8 @@ func check(what string, err error) {
 }
 
 func fail(what string, err error) {
-	_, _ = unix.Write(1, []byte(`{"cniVersion":"1.0.0","code":999,"msg":"floor: `+what+`: `+err.Error()+`"}`+"\n"))
-	unix.Exit(1)
+	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"cniVersion": version, "code": 999, "msg": "floor: " + what + ": " + err.Error(),
+	})
+	os.Exit(1)
 }
