@@ -23,7 +23,8 @@ type side struct {
 	known     map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
 	born      string                        // the end of the pair that this call made
 
-	directories map[string]int // of its settings, by path
+	directories map[string]int   // of its settings, by path
+	acceptRA    map[string]int32 // of interfaces met
 }
 
 // dial connects to the namespace of the calling thread, which is called space by who opens more of it.
@@ -34,7 +35,7 @@ func dial(space netns.NsHandle) (*side, error) {
 	}
 	// The loopback interface is the first of each namespace (LOOPBACK_IFINDEX, include/net/flow.h).
 	known := map[string]*netlink.LinkAttrs{"lo": {Name: "lo", Index: 1}}
-	return &side{space: space, socket: socket, known: known, directories: map[string]int{}}, nil
+	return &side{space: space, socket: socket, known: known, directories: map[string]int{}, acceptRA: map[string]int32{}}, nil
 }
 
 func (s *side) close() {
@@ -104,6 +105,7 @@ func (s *side) linkByName(name string) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.meetConf(name, message)
 	return netlink.LinkDeserialize(nil, message)
 }
 

@@ -76,3 +76,57 @@ func (s *side) setProxyDelay(index int, centiseconds uint64) *nl.NetlinkRequest 
 	req.AddRawData(append(table, list.Serialize()...))
 	return req
 }
+
+// The two settings by which a host forwards, and the family each is of.
+var forwardingOf = map[string]int{"net/ipv4/ip_forward": unix.AF_INET, "net/ipv6/conf/all/forwarding": unix.AF_INET6}
+
+// asWanted reports whether a host's setting is known to be what it should be without opening its file. All namespaces'
+// directories net/ipv4 and net/ipv6 are beside each other in the kernel's cache of names: finding one's own among those
+// of a thousand containers takes a millisecond.
+func (n *Node) asWanted(o plan.Sysctl) bool {
+	if o.Place != plan.Host {
+		return false
+	}
+	if family, ok := forwardingOf[o.Key]; ok && o.Value == "1" {
+		return n.host.forwards(family)
+	}
+	name, ok := strings.CutSuffix(strings.TrimPrefix(o.Key, "net/ipv6/conf/"), "/accept_ra")
+	seen, met := n.host.acceptRA[name]
+	return ok && met && strconv.Itoa(int(seen)) == o.Value
+}
+
+// forwards reports whether a namespace is known to forward packets of a family (inet_netconf_get_devconf, which takes no
+// lock).
+func (s *side) forwards(family int) bool {
+	const ( // include/uapi/linux/netconf.h
+		interfaceIndex, forwarding = 1, 2
+		all                        = ^uint32(0) // NETCONFA_IFINDEX_ALL, -1
+	)
+	req := s.request(unix.RTM_GETNETCONF, 0)
+	message := []byte{byte(family), 0, 0, 0} // struct netconfmsg
+	req.AddRawData(append(message, nl.NewRtAttr(interfaceIndex, nl.Uint32Attr(all)).Serialize()...))
+	answers, err := s.ask(req)
+	if err != nil || len(answers) == 0 || len(answers[0]) < len(message) {
+		return false
+	}
+	on := false
+	walk(answers[0][len(message):], forwarding, func(value []byte) { on = binary.NativeEndian.Uint32(value) == 1 })
+	return on
+}
+
+// meetConf notes what a message about an interface says of router advertisements (inet6_fill_ifla6_attrs).
+func (s *side) meetConf(name string, message []byte) {
+	const ( // include/uapi/linux/if_link.h and ipv6.h
+		inet6Conf = 2     // IFLA_INET6_CONF
+		at        = 3 * 4 // DEVCONF_ACCEPT_RA
+	)
+	walk(message[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC, func(families []byte) {
+		walk(families, unix.AF_INET6, func(attrs []byte) {
+			walk(attrs, inet6Conf, func(conf []byte) {
+				if len(conf) >= at+4 {
+					s.acceptRA[name] = int32(binary.NativeEndian.Uint32(conf[at:]))
+				}
+			})
+		})
+	})
+}

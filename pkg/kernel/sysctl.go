@@ -19,6 +19,9 @@ const sysctls = "/proc/sys"
 // applySysctl reads first and writes only what differs: many are right already, and some writes take the RTNL lock. Of an
 // interface that this call made nothing has to be kept, and nothing is to be taken back.
 func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
+	if n.asWanted(s) {
+		return false, nil
+	}
 	err = n.in(s.Place, func() error {
 		path := filepath.Join(sysctls, s.Key)
 		if n.side(s.Place).ownSysctl(s.Key) {

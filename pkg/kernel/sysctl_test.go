@@ -210,3 +210,31 @@ func TestUndoSysctl(t *testing.T) {
 		})
 	}
 }
+
+// TestSysctlAsWanted: what is known without its file is known from the host as it is now, and nothing else passes for it.
+func TestSysctlAsWanted(t *testing.T) {
+	t.Parallel()
+	bridge := plan.Bridge{Name: "br0", Kind: "bridge", Up: true}
+	for _, key := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/br0/accept_ra"} {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			on(t, func(m *machine) {
+				s := plan.Sysctl{Key: key, Value: "1"}
+				others := []string{"0"}
+				if strings.HasSuffix(key, "accept_ra") {
+					s.Value, others = "0", []string{"1", "2"}
+				}
+				for _, before := range append(others, s.Value) {
+					m.apply(bridge)
+					m.must(write(plan.Host, key, before)(m))
+					m.apply(bridge) // which looks at it
+					created, err := m.kernel.Apply(s)
+					if err != nil || created != (before != s.Value) {
+						m.Errorf("%s of %s: created %v, %v", key, before, created, err)
+					}
+					m.asPlanned(s)
+				}
+			})
+		})
+	}
+}
