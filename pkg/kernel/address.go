@@ -45,6 +45,9 @@ func (n *Node) commonlyThere(a plan.Address) bool {
 	defer unix.Close(fd)
 	const discard = 9 // a port, RFC 863
 	ip := a.Prefix.Addr().As4()
+	if unix.BindToDevice(fd, a.Link) != nil { // or another interface's address would do
+		return false
+	}
 	if unix.Connect(fd, &unix.SockaddrInet4{Port: discard, Addr: ip}) != nil {
 		return false
 	}
@@ -131,7 +134,7 @@ func (s *side) addressRequest(a plan.Address, index int) *nl.NetlinkRequest {
 	if a.Quiet {
 		flags |= unix.IFA_F_NOPREFIXROUTE
 	}
-	if ip.Is6() && !a.DAD {
+	if ip.Is6() && !a.DAD && !a.Announced {
 		flags |= unix.IFA_F_NODAD
 	}
 	if flags != 0 {

@@ -23,9 +23,8 @@ import (
 // (linkwatch_sync_dev in rtnl_getlink); before, it takes a look or two more. The bridge gets its own carrier from its
 // first port, unless a spanning tree has it wait, which is not waited for.
 //
-// After five seconds it gives up with ErrLate: nothing is wrong that another ADD would set right.
-//
-// An IPv6 address receives once its local route is there, which addrconf_dad_work adds, with or without detection.
+// An IPv6 address receives once its local route is there, which addrconf_dad_work adds, with or without detection. After
+// five seconds Ready gives up with ErrLate: nothing is wrong that another ADD would set right.
 func (n *Node) Ready(p plan.Plan) error {
 	if err := n.container.awaitCarrier(p.Pair.Peer); err != nil {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "container interface %s", p.Pair.Peer)
@@ -48,17 +47,21 @@ func (n *Node) Ready(p plan.Plan) error {
 	return nil
 }
 
-// ErrLate says that what was set up is not usable yet. The kernel does its last steps for all interfaces of the machine
-// one by one, each behind the RTNL lock: while hundreds of namespaces come and go it may be seconds behind. It gets there.
+// ErrLate says that an address is not usable yet. The kernel does its last step for all addresses of the machine one by
+// one, each behind the RTNL lock: while hundreds of namespaces come and go it may be seconds behind.
 var ErrLate = errors.New("not usable")
 
 func (s *side) awaitCarrier(name string) error {
-	return await(func() (bool, error) {
+	up, err := await(func() (bool, error) {
 		up := false
 		link, err := s.look(name)
 		walkAll(link, func(kind uint16, value []byte) { up = up || kind == unix.IFLA_OPERSTATE && value[0] == netlink.OperUp })
 		return up, err
 	})
+	if err == nil && !up {
+		err = cnierr.New(cnierr.KernelRefused, "no carrier %s after it was set up: is one of its ends down?", patience)
+	}
+	return err
 }
 
 // awaitLocal asks for the way to an address of the namespace itself.
@@ -67,7 +70,7 @@ func (s *side) awaitLocal(a plan.Address) error {
 	if err != nil {
 		return err
 	}
-	return await(func() (bool, error) {
+	there, err := await(func() (bool, error) {
 		req := s.request(unix.RTM_GETROUTE, 0)
 		msg := &nl.RtMsg{}
 		msg.Family, msg.Dst_len = unix.AF_INET6, 128
@@ -80,19 +83,23 @@ func (s *side) awaitLocal(a plan.Address) error {
 		}
 		return err == nil && len(answers) == 1 && nl.DeserializeRtMsg(answers[0]).Type == unix.RTN_LOCAL, err
 	})
+	if err == nil && !there {
+		err = fmt.Errorf("%w %s after it was set up", ErrLate, patience)
+	}
+	return err
 }
 
-// await asks until the answer is yes. Nearly always the first one is.
-func await(ready func() (bool, error)) error {
-	const patience, longest = 5 * time.Second, 20 * time.Millisecond
+// patience is how long Ready waits for one thing.
+const patience = 5 * time.Second
+
+// await asks until the answer is yes, or patience is at its end. Nearly always the first one is.
+func await(ready func() (bool, error)) (bool, error) {
+	const longest = 20 * time.Millisecond
 	pause := 200 * time.Microsecond
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
 		pause = min(2*pause, longest)
-		if yes, err := ready(); yes || err != nil {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%w %s after it was set up", ErrLate, patience)
+		if yes, err := ready(); yes || err != nil || time.Now().After(deadline) {
+			return yes, err
 		}
 	}
 }

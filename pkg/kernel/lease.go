@@ -22,6 +22,7 @@ type Claimant struct {
 	network string
 	index   int
 	claimed []netip.Addr
+	refused bool // a name, so that others may be as well
 }
 
 // Claimant returns the one who claims for the host end of a pair that was applied.
@@ -38,38 +39,44 @@ func (n *Node) Claimant(network, hostEnd string) (*Claimant, error) {
 func (c *Claimant) Cursor() uint64 { return uint64(c.index) }
 
 // Claim takes an address and reports false when somebody holds it. The bare IPv4 address becomes a second name where it
-// is free, so that "tcpdump -i 10.88.0.5" works; it is a convenience and no lease.
+// is free, so that "tcpdump -i 10.88.0.5" works; it is a convenience and no lease. Both go in one message as long as
+// nobody has refused one.
 func (c *Claimant) Claim(a netip.Addr) (bool, error) {
-	host, name := c.node.host, lease.Name(c.network, a)
+	names := []string{lease.Name(c.network, a)}
 	plain, hasPlain := lease.Plain(a)
-	var err error
-	if hasPlain {
-		err = host.addAltNames(c.index, name, plain)
-	} else {
-		err = host.addAltNames(c.index, name)
+	together := hasPlain && !c.refused
+	if together {
+		names = append(names, plain)
 	}
-	if hasPlain && errors.Is(err, syscall.EEXIST) { // one of the two is somebody's, and if it is the second, the first is ours
-		holder, looked := host.linkByName(name)
-		if missing(looked) {
-			return c.Claim(a) // it was given back meanwhile
-		}
-		if looked != nil {
-			return false, cnierr.Wrap(cnierr.KernelRefused, looked, "lease %s", a)
-		}
-		taken := holder.Attrs().Index != c.index || slices.Contains(c.claimed, a)
-		c.claimed = append(c.claimed, a)
-		return !taken, nil
+	err := c.node.host.addAltNames(c.index, names...)
+	if errors.Is(err, syscall.EEXIST) {
+		c.refused = true
+		return together && c.holdsSince(a), nil
 	}
-	switch {
-	case errors.Is(err, syscall.EEXIST):
-		return false, nil
-	case errors.Is(err, syscall.EOPNOTSUPP):
+	if errors.Is(err, syscall.EOPNOTSUPP) {
 		return false, cnierr.Wrap(cnierr.FeatureMissing, err, "alternative interface names: want Linux 5.5 or later")
-	case err != nil:
+	}
+	if err != nil {
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "lease %s", a)
+	}
+	if hasPlain && !together {
+		if err := c.node.host.addAltNames(c.index, plain); err != nil && !errors.Is(err, syscall.EEXIST) {
+			return false, cnierr.Wrap(cnierr.KernelRefused, err, "name the interface %s", plain)
+		}
 	}
 	c.claimed = append(c.claimed, a)
 	return true, nil
+}
+
+// holdsSince reports which of two names was somebody's, which the kernel does not say: not the lease, if this claimant has
+// it and did not have it before.
+func (c *Claimant) holdsSince(a netip.Addr) bool {
+	holder, err := c.node.host.linkByName(lease.Name(c.network, a))
+	if err != nil || holder.Attrs().Index != c.index || slices.Contains(c.claimed, a) {
+		return false
+	}
+	c.claimed = append(c.claimed, a)
+	return true
 }
 
 // Taken lists the leases of the network by walking all interfaces. It is what a search does once trying names has

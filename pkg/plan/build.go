@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/netconf"
@@ -201,9 +202,9 @@ func (b *builder) insideSysctl(format, value string, preferred bool) {
 	})
 }
 
-// insideAnnouncement has the kernel tell the neighbours of the addresses, once. Whoever changes it afterwards, or the
-// hardware address because of which it is there, undoes nothing.
-func (b *builder) insideAnnouncement(format string) {
+// insideOnce turns on what matters when the interface comes up. Whoever changes it afterwards, or what it is there for,
+// undoes nothing.
+func (b *builder) insideOnce(format string) {
 	b.add(&b.plan.Inside, Sysctl{
 		Place: Container, Key: fmt.Sprintf(format, b.plan.Pair.Peer), Value: "1", IfPresent: true, Yields: true,
 	})
@@ -243,30 +244,44 @@ func (b *builder) insideAddresses(is4 bool) {
 }
 
 // amongNeighbours is for a container that shares an Ethernet with others. They are nobody's routers. On a network of
-// IPv4 alone it has no IPv6 at all: what it says unasked to find its neighbours and routers would go to each port of the
-// bridge. For the same reason it announces its addresses only where its hardware address was chosen: one that follows
-// from the address is what whoever knew the address before knows already.
+// IPv4 alone it has no IPv6 at all, unless the configuration has settings for it or is one for the reference plugins, which
+// leave it on: what it says unasked to find its neighbours and routers would go to each port of the bridge.
 func (b *builder) amongNeighbours() {
-	if !b.has(false) {
-		b.insideSysctl("net/ipv6/conf/%s/disable_ipv6", "1", true)
+	if !b.has(false) && b.cfg.Type == netconf.TypeVeth && !b.setsIPv6() {
+		b.insideOnce("net/ipv6/conf/%s/disable_ipv6")
 	} else {
 		b.insideSysctl("net/ipv6/conf/%s/accept_ra", "0", true)
 	}
-	if bytes.Equal(b.containerMAC(), ContainerMAC(b.addrs.List[0].Prefix.Addr())) {
-		return
+	if b.announces(true) {
+		b.insideOnce("net/ipv4/conf/%s/arp_notify")
 	}
-	if b.has(true) {
-		b.insideAnnouncement("net/ipv4/conf/%s/arp_notify")
+	if b.announces(false) {
+		b.insideOnce("net/ipv6/conf/%s/ndisc_notify")
 	}
-	if b.has(false) {
-		b.insideAnnouncement("net/ipv6/conf/%s/ndisc_notify")
-	}
+}
+
+// setsIPv6 reports whether the configuration has a setting of IPv6.
+func (b *builder) setsIPv6() bool {
+	return slices.ContainsFunc(b.cfg.Tuning.Sysctls, func(s netconf.Sysctl) bool {
+		return strings.HasPrefix(s.Key, "net/ipv6/")
+	})
+}
+
+// announces reports whether the neighbours are to be told of the addresses of a family when the interface comes up:
+// where one has another hardware address than follows from it. An announcement goes to each port of the bridge, and
+// says nothing new of an address that always has the same.
+func (b *builder) announces(is4 bool) bool {
+	return b.cfg.Mode == netconf.Bridged && slices.ContainsFunc(b.addrs.List, func(a Assigned) bool {
+		ip := a.Prefix.Addr()
+		return ip.Is4() == is4 && !bytes.Equal(ContainerMAC(ip), b.containerMAC())
+	})
 }
 
 func (b *builder) insideAddress(a Assigned) Address {
 	o := Address{
 		Place: Container, Link: b.plan.Pair.Peer, Prefix: a.Prefix, DAD: b.cfg.EnableDAD, State: "ok",
-		Quiet: b.cfg.Routing.OwnTable(), // the kernel would put the subnet's route into the main table
+		Announced: a.Prefix.Addr().Is6() && b.announces(false),
+		Quiet:     b.cfg.Routing.OwnTable(), // the kernel would put the subnet's route into the main table
 	}
 	if b.cfg.Mode == netconf.Routed {
 		// Nothing but the gateway is on this link, so no prefix is.

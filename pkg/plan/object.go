@@ -157,6 +157,9 @@ type Address struct {
 	Label string
 	// State is what duplicate address detection made of the address: "ok", "tentative" or "dadfailed".
 	State string
+	// Announced tells the neighbours of an IPv6 address as soon as it is usable. The kernel does so (ndisc_notify) where
+	// duplicate address detection has ended, be it before it began, and not where there was to be none.
+	Announced bool
 }
 
 // ID implements Object.

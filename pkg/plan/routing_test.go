@@ -156,6 +156,7 @@ container sysctl net/ipv4/tcp_rmem = 1 2 3
 container sysctl net/ipv6/conf/net1/disable_ipv6 = 0
 container sysctl net/ipv6/conf/net1/accept_dad = 0
 container sysctl net/ipv6/conf/net1/accept_ra = 0
+container sysctl net/ipv6/conf/net1/ndisc_notify = 1
 container sysctl net/ipv4/conf/net1/arp_notify = 0
 container sysctl net/ipv4/conf/net1/log_martians = 1
 container settings of interface net1 promisc allmulti off txqlen 0

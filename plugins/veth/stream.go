@@ -20,6 +20,10 @@ func (s stream) Write(b []byte) (written int, err error) {
 		case nil:
 			written += n
 		case unix.EINTR:
+		case unix.EAGAIN: // a pipe that is full, and was made not to block
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(s), Events: unix.POLLOUT}}, -1); err != nil && err != unix.EINTR {
+				return written, err
+			}
 		default:
 			return written, err
 		}
