@@ -89,10 +89,7 @@ func (n *Node) keepMAC(link string, index int) error {
 		return err
 	}
 	n.host.known[link] = l.Attrs()
-	req := n.host.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
+	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, index)
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, l.Attrs().HardwareAddr))
 	return n.host.send(req)
 }

@@ -55,10 +55,7 @@ func madeHere(l netlink.Link) bool {
 // finishBridge does what a creating request cannot: it writes the alias, and an MTU that counts as set by the user. The
 // kernel would otherwise take that of the ports, and 1500 when the last one leaves (br_mtu_auto_adjust).
 func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
-	req := n.host.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(made.Index)
-	req.AddData(msg)
+	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, made.Index)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
 	if b.MTU > 0 {
 		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU))))
@@ -84,10 +81,8 @@ func complete(begin net.HardwareAddr) net.HardwareAddr {
 
 // createBridge reports false when another call made the bridge at the same moment.
 func (n *Node) createBridge(b plan.Bridge) (bool, error) {
-	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	req, msg := n.host.linkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, 0)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(b.Name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, complete(b.MAC)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(b.Group)))
@@ -155,10 +150,8 @@ func (n *Node) adjustBridge(b plan.Bridge, l netlink.Link) (adjusted bool, err e
 const bridgeFlags = unix.IFF_UP | unix.IFF_PROMISC
 
 func (n *Node) setFlags(index int, flags uint32) error {
-	req := n.host.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index, msg.Flags, msg.Change = int32(index), flags, bridgeFlags
-	req.AddData(msg)
+	req, msg := n.host.linkRequest(unix.RTM_NEWLINK, 0, index)
+	msg.Flags, msg.Change = flags, bridgeFlags
 	return n.host.send(req)
 }
 
@@ -168,10 +161,7 @@ func filtersVLANs(l netlink.Link) bool {
 }
 
 func (n *Node) filterVLANs(index int, on bool) error {
-	req := n.host.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
+	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, index)
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
 	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, flag(on))

@@ -68,6 +68,14 @@ func (s *side) request(kind, flags int) *nl.NetlinkRequest {
 	return nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
 }
 
+// linkRequest begins a message about an interface, whose flags and their mask the caller may still set.
+func (s *side) linkRequest(kind, flags, index int) (*nl.NetlinkRequest, *nl.IfInfomsg) {
+	req, msg := s.request(kind, flags), nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	return req, msg
+}
+
 // send has the kernel carry out a request.
 func (s *side) send(req *nl.NetlinkRequest) error {
 	_, err := s.ask(req)
@@ -120,9 +128,7 @@ func (s *side) look(name string) ([]byte, error) {
 
 // linkMessage leaves out the counters, which the kernel would have to add up over all processors.
 func (s *side) linkMessage(name string) ([]byte, error) {
-	req := s.request(unix.RTM_GETLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	req.AddData(msg)
+	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, 0) // any index
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	kind := unix.IFLA_IFNAME
 	if len(name) >= unix.IFNAMSIZ {

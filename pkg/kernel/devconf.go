@@ -49,10 +49,7 @@ func (n *Node) sysctlErrand(o plan.Sysctl) (errand, error) {
 
 func (s *side) setDevconf(index, number int, value uint32) *nl.NetlinkRequest {
 	const inetConf = 1 // IFLA_INET_CONF, include/uapi/linux/if_link.h
-	req := s.request(unix.RTM_SETLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
+	req, _ := s.linkRequest(unix.RTM_SETLINK, 0, index)
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(inetConf, nil).AddRtAttr(number, nl.Uint32Attr(value))
 	req.AddData(spec)

@@ -1,12 +1,11 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/plan"
@@ -22,9 +21,9 @@ const doomedAtOnce = 64
 func (n *Node) RemoveAll(list []Attached) (left []Attached, err error) {
 	var failed []error
 	for some := range slices.Chunk(list, doomedAtOnce) {
-		doomed, err := doom(some)
+		doomed, err := n.host.doom(some)
 		if err == nil && doomed > 0 {
-			err = deleteGroup(plan.GroupDoomed)
+			err = n.host.deleteGroup(plan.GroupDoomed)
 		}
 		if err == nil || missing(err) {
 			continue
@@ -41,25 +40,23 @@ func (n *Node) RemoveAll(list []Attached) (left []Attached, err error) {
 
 // doom sets interfaces down, because the policy of their network does not hold for them any more, and moves them to the
 // group, with one system call for all, and counts those that were still there.
-func doom(list []Attached) (doomed int, err error) {
-	fd, err := openRoute()
+func (s *side) doom(list []Attached) (doomed int, err error) {
+	reqs := make([]*nl.NetlinkRequest, len(list))
+	for i, a := range list {
+		req, msg := s.linkRequest(unix.RTM_SETLINK, 0, a.index)
+		msg.Change = unix.IFF_UP
+		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(plan.GroupDoomed)))
+		reqs[i] = req
+	}
+	answers, err := s.socket.exchange(reqs...)
 	if err != nil {
 		return 0, err
 	}
-	defer unix.Close(fd)
-	var datagram []byte
-	for i, a := range list {
-		datagram = append(datagram, groupMessage(unix.RTM_SETLINK, uint32(i), a.index, plan.GroupDoomed)...)
-	}
-	if _, err := unix.Write(fd, datagram); err != nil {
-		return 0, os.NewSyscallError("write", err)
-	}
-	for range list { // the answers, which are all there now, in the requests' order
-		m, err := receiveLink(fd, unix.MSG_DONTWAIT)
-		if err = errors.Join(err, m.refusal); err == nil {
+	for _, a := range answers {
+		if a.err == nil {
 			doomed++
-		} else if !missing(err) {
-			return doomed, err
+		} else if !missing(a.err) {
+			return doomed, a.err
 		}
 	}
 	return doomed, nil
@@ -67,27 +64,8 @@ func doom(list []Attached) (doomed int, err error) {
 
 // deleteGroup deletes all interfaces of a group, or none: the kernel first looks whether each can be deleted
 // (rtnl_group_dellink).
-func deleteGroup(group uint32) error {
-	fd, err := openRoute()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, groupMessage(unix.RTM_DELLINK, 0, 0, group)); err != nil {
-		return os.NewSyscallError("write", err)
-	}
-	m, err := receiveLink(fd, unix.MSG_DONTWAIT)
-	return errors.Join(err, m.refusal)
-}
-
-// groupMessage has IFLA_GROUP as its only attribute, and IFF_UP as the flag to change, to 0. Without an index it is about all
-// interfaces of the group.
-func groupMessage(kind uint16, number uint32, index int, group uint32) []byte {
-	b := linkMessage(kind, 0, number, index)
-	binary.NativeEndian.PutUint32(b[unix.SizeofNlMsghdr+12:], unix.IFF_UP) // ifi_change
-	b = binary.NativeEndian.AppendUint16(b, unix.SizeofRtAttr+4)
-	b = binary.NativeEndian.AppendUint16(b, unix.IFLA_GROUP)
-	b = binary.NativeEndian.AppendUint32(b, group)
-	binary.NativeEndian.PutUint32(b, uint32(len(b)))
-	return b
+func (s *side) deleteGroup(group uint32) error {
+	req, _ := s.linkRequest(unix.RTM_DELLINK, 0, 0)
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+	return s.send(req)
 }

@@ -33,7 +33,7 @@ func (n *Node) ApplyAll(objects []plan.Object) (created []plan.Object, err error
 		case len(errands) > 0:
 			made, err = send(errands)
 		case insideSysctl(objects[0]):
-			done = series(objects)
+			done = n.series(objects)
 			err = n.Inside(func() error { made, err = n.applyEach(objects[:done]); return err })
 		default:
 			made, err = n.applyEach(objects[:1])
@@ -47,9 +47,10 @@ func (n *Node) ApplyAll(objects []plan.Object) (created []plan.Object, err error
 	return created, nil
 }
 
+// applyEach applies what is no errand.
 func (n *Node) applyEach(objects []plan.Object) (created []plan.Object, err error) {
 	for _, o := range objects {
-		made, err := n.Apply(o)
+		made, err := n.applyAlone(o)
 		if made {
 			created = append(created, o)
 		}
@@ -60,13 +61,16 @@ func (n *Node) applyEach(objects []plan.Object) (created []plan.Object, err erro
 	return created, nil
 }
 
-// series is how many objects at the beginning are sysctls of the container, which are set on one visit.
-func series(objects []plan.Object) int {
-	n := 0
-	for n < len(objects) && insideSysctl(objects[n]) {
-		n++
+// series is how many objects at the beginning are files of the container, which are written on one visit.
+func (n *Node) series(objects []plan.Object) int {
+	count := 0
+	for count < len(objects) && insideSysctl(objects[count]) {
+		if e, err := n.errand(objects[count]); err != nil || e.req != nil {
+			break
+		}
+		count++
 	}
-	return n
+	return count
 }
 
 func insideSysctl(o plan.Object) bool {

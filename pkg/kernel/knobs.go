@@ -13,9 +13,7 @@ func (n *Node) applyKnobs(k plan.Knobs) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	req := n.container.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
+	req, msg := n.container.linkRequest(unix.RTM_NEWLINK, 0, index)
 	if k.Promisc {
 		msg.Flags, msg.Change = unix.IFF_PROMISC, unix.IFF_PROMISC
 	}
@@ -25,7 +23,6 @@ func (n *Node) applyKnobs(k plan.Knobs) (bool, error) {
 			msg.Flags |= unix.IFF_ALLMULTI
 		}
 	}
-	req.AddData(msg)
 	if k.TxQLen != nil {
 		req.AddData(nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(*k.TxQLen))))
 	}

@@ -132,10 +132,7 @@ func (n *Node) Taken(network string) (map[netip.Addr]struct{}, error) {
 // addAltNames is `ip link property add altname` (RTM_NEWLINKPROP, Linux 5.5). The kernel adds one after the other and
 // stops at one that is taken (rtnl_linkprop).
 func (s *side) addAltNames(index int, names ...string) error {
-	req := s.request(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
+	req, _ := s.linkRequest(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index)
 	list := nl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
 	for _, name := range names {
 		list.AddRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name))

@@ -7,12 +7,16 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// Apply makes the kernel hold an object. created is false when it was there already, so that there is nothing to undo. A shared object that was there
-// but is not what the plan wants is a Conflict, unless it can be changed without harm to others.
+// Apply makes the kernel hold an object. created is false when it was there already, so that there is nothing to undo. A
+// shared object that was there but is not what the plan wants is a Conflict, unless it can be changed without harm to
+// others.
 func (n *Node) Apply(o plan.Object) (created bool, err error) {
-	if e, err := n.errand(o); err != nil || e.req != nil {
-		return n.applyErrand(o, e, err)
-	}
+	made, err := n.ApplyAll([]plan.Object{o})
+	return len(made) > 0, err
+}
+
+// applyAlone is Apply for what is no errand.
+func (n *Node) applyAlone(o plan.Object) (created bool, err error) {
 	switch o := o.(type) {
 	case plan.Bridge:
 		created, err = n.applyBridge(o)
@@ -51,15 +55,6 @@ func (n *Node) Apply(o plan.Object) (created bool, err error) {
 		err = fmt.Errorf("no kernel operation for %T", o)
 	}
 	return created, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
-}
-
-func (n *Node) applyErrand(o plan.Object, e errand, err error) (bool, error) {
-	if err != nil {
-		return false, cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
-	}
-	e.object = o
-	created, err := send([]errand{e})
-	return len(created) > 0, err
 }
 
 // Observe returns the object as the kernel shows it, or nil when it is not there.

@@ -35,10 +35,7 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 	if err := n.createPair(p, master); err != nil {
 		return false, n.explainPair(p, err)
 	}
-	req := n.host.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(n.host.known[p.Host].Index)
-	req.AddData(msg)
+	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, n.host.known[p.Host].Index)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
 	if err := n.host.send(req); err != nil {
 		return true, fmt.Errorf("write the alias: %w", err)
@@ -50,10 +47,8 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 // little about a pair that is to join a bridge: the kernel echoes first, then sets the master, and takes the pair back
 // when that fails (rtnl_newlink_create).
 func (n *Node) createPair(p plan.Pair, master int) error {
-	req := n.host.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	req, msg := n.host.linkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO, 0)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Host)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, p.MAC))
 	if p.Group > 0 {
@@ -182,17 +177,13 @@ func (s *side) deleteLink(name string) error {
 		delete(s.known, name)
 		return s.deleteIndex(met.Index)
 	}
-	req := s.request(unix.RTM_DELLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req, _ := s.linkRequest(unix.RTM_DELLINK, 0, 0)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	return s.send(req)
 }
 
 func (s *side) deleteIndex(index int) error {
-	req := s.request(unix.RTM_DELLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
+	req, _ := s.linkRequest(unix.RTM_DELLINK, 0, index)
 	return s.send(req)
 }
 
@@ -202,13 +193,10 @@ func (n *Node) interfaceErrand(i plan.Interface) (errand, error) {
 	if err != nil {
 		return errand{}, err
 	}
-	req := n.container.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
+	req, msg := n.container.linkRequest(unix.RTM_NEWLINK, 0, index)
 	if i.Up {
 		msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	}
-	req.AddData(msg)
 	if i.MAC != nil {
 		req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, i.MAC))
 	}

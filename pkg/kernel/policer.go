@@ -88,14 +88,10 @@ func (n *Node) observePolicer(p plan.Policer) (plan.Object, error) {
 		return nil, err
 	}
 	req := n.host.discipline(unix.RTM_GETTFILTER, 0, policerFilter(index))
-	answers, err := n.host.ask(req)
-	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
-		return nil, syscall.ENOENT // without clsact there is nowhere to look
-	}
+	_, options, err := n.host.askDiscipline(req)
 	if err != nil {
 		return nil, err
 	}
-	_, options := tcAnswer(answers[0])
 	var id uint32
 	walk(options, nl.TCA_BPF_ID, func(b []byte) { id = nl.NativeEndian().Uint32(b) })
 	seen, err := readBucket(id)

@@ -67,44 +67,29 @@ func flag(on bool) []byte {
 	return []byte{0}
 }
 
-// observePort reads the port's settings from a dump of the one port: the library does not know the lock.
+// observePort reads the port's settings itself, from IFLA_LINKINFO/IFLA_INFO_SLAVE_DATA: the library does not know the
+// lock.
 func (n *Node) observePort(p plan.Port) (plan.Object, error) {
-	req := n.host.request(unix.RTM_GETLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Link)))
-	answers, err := n.host.ask(req)
+	link, err := n.host.look(p.Link)
 	if err != nil {
 		return nil, err
 	}
 	got := plan.Port{Link: p.Link}
-	for _, m := range answers {
-		for kind, value := range portSettings(m) {
-			on := len(value) > 0 && value[0] == 1
-			switch kind {
-			case nl.IFLA_BRPORT_MODE:
-				got.Hairpin = on
-			case nl.IFLA_BRPORT_ISOLATED:
-				got.Isolated = on
-			case brportLocked:
-				got.Locked = on
-			}
+	setting := func(kind uint16, value []byte) {
+		on := len(value) > 0 && value[0] == 1
+		switch kind {
+		case nl.IFLA_BRPORT_MODE:
+			got.Hairpin = on
+		case nl.IFLA_BRPORT_ISOLATED:
+			got.Isolated = on
+		case brportLocked:
+			got.Locked = on
 		}
 	}
-	return got, nil
-}
-
-// portSettings digs IFLA_LINKINFO/IFLA_INFO_SLAVE_DATA out of a link message.
-func portSettings(m []byte) map[uint16][]byte {
-	settings := map[uint16][]byte{}
-	walk(m[unix.SizeofIfInfomsg:], unix.IFLA_LINKINFO, func(info []byte) {
-		walk(info, nl.IFLA_INFO_SLAVE_DATA, func(data []byte) {
-			attrs, _ := nl.ParseRouteAttr(data)
-			for _, a := range attrs {
-				settings[a.Attr.Type&typeMask] = a.Value
-			}
-		})
+	walk(link, unix.IFLA_LINKINFO, func(info []byte) {
+		walk(info, nl.IFLA_INFO_SLAVE_DATA, func(port []byte) { walkAll(port, setting) })
 	})
-	return settings
+	return got, nil
 }
 
 func walk(b []byte, kind uint16, fn func([]byte)) {

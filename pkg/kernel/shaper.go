@@ -63,10 +63,7 @@ func (n *Node) applyShaper(s plan.Shaper) (bool, error) {
 	if s.GSO == 0 {
 		return true, nil
 	}
-	req = side.request(unix.RTM_NEWLINK, 0)
-	link := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	link.Index = int32(index)
-	req.AddData(link)
+	req, _ = side.linkRequest(unix.RTM_NEWLINK, 0, index)
 	req.AddData(nl.NewRtAttr(unix.IFLA_GSO_MAX_SIZE, nl.Uint32Attr(s.GSO)))
 	return true, side.send(req)
 }
@@ -81,7 +78,7 @@ func (n *Node) ProbeBandwidth(egress bool) error {
 	return try("limits of bandwidth", objects...)
 }
 
-// observeShaper asks for the one root queueing discipline. The kernel answers with EINVAL where that is its default.
+// observeShaper asks for the one root queueing discipline.
 func (n *Node) observeShaper(s plan.Shaper) (plan.Object, error) {
 	side := n.side(s.Place)
 	index, err := side.indexOf(s.Link)
@@ -89,14 +86,10 @@ func (n *Node) observeShaper(s plan.Shaper) (plan.Object, error) {
 		return nil, err
 	}
 	req := side.discipline(unix.RTM_GETQDISC, unix.NLM_F_ECHO, nl.TcMsg{Ifindex: int32(index), Parent: tcRoot})
-	answers, err := side.ask(req)
-	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
-		return nil, syscall.ENOENT
-	}
+	kind, options, err := side.askDiscipline(req)
 	if err != nil {
 		return nil, err
 	}
-	kind, options := tcAnswer(answers[0])
 	if kind != "tbf" {
 		return nil, syscall.ENOENT
 	}
@@ -141,11 +134,20 @@ func (s *side) discipline(kind, flags int, msg nl.TcMsg) *nl.NetlinkRequest {
 	return req
 }
 
-// tcAnswer takes an answer about a queueing discipline or a filter apart.
-func tcAnswer(m []byte) (kind string, options []byte) {
-	walk(m[nl.SizeofTcMsg:], nl.TCA_KIND, func(b []byte) { kind = nl.BytesToString(b) })
-	walk(m[nl.SizeofTcMsg:], nl.TCA_OPTIONS, func(b []byte) { options = b })
-	return kind, options
+// askDiscipline asks for one queueing discipline or filter. The kernel answers with EINVAL where a discipline is its
+// default, and where there is no clsact, which filters hang on.
+func (s *side) askDiscipline(req *nl.NetlinkRequest) (kind string, options []byte, err error) {
+	answers, err := s.ask(req)
+	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
+		err = syscall.ENOENT
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	attrs := answers[0][nl.SizeofTcMsg:]
+	walk(attrs, nl.TCA_KIND, func(b []byte) { kind = nl.BytesToString(b) })
+	walk(attrs, nl.TCA_OPTIONS, func(b []byte) { options = b })
+	return kind, options, nil
 }
 
 // words is a struct of fixed size as it lies in the kernel's memory.

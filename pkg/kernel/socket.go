@@ -27,17 +27,25 @@ const longest = 16 << 10
 
 // newSocket opens a socket in the thread's network namespace. It stays bound to it.
 func newSocket() (*socket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	fd, err := openRoute()
 	if err != nil {
-		return nil, fmt.Errorf("open a rtnetlink socket: %w", os.NewSyscallError("socket", err))
-	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("open a rtnetlink socket: %w", os.NewSyscallError("bind", err))
+		return nil, fmt.Errorf("open a rtnetlink socket: %w", err)
 	}
 	// The kernel's own words for why it refuses. One that has none still answers with an errno.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	return &socket{fd: fd, buffer: make([]byte, longest)}, nil
+}
+
+func openRoute() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("bind", err)
+	}
+	return fd, nil
 }
 
 func (s *socket) close() { _ = unix.Close(s.fd) }

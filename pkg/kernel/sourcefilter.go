@@ -3,8 +3,6 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	classic "golang.org/x/net/bpf"
@@ -76,10 +74,7 @@ func (n *Node) observeSourceFilter(f plan.SourceFilter) (plan.Object, error) {
 		return nil, err
 	}
 	req := n.host.discipline(unix.RTM_GETTFILTER, 0, sourceFilterAt(index))
-	answers, err := n.host.ask(req)
-	if errors.Is(err, syscall.EINVAL) || err == nil && len(answers) == 0 {
-		return nil, syscall.ENOENT // without clsact there is nowhere to look
-	}
+	_, options, err := n.host.askDiscipline(req)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +83,6 @@ func (n *Node) observeSourceFilter(f plan.SourceFilter) (plan.Object, error) {
 		return nil, err
 	}
 	var code []byte
-	_, options := tcAnswer(answers[0])
 	walk(options, nl.TCA_BPF_OPS, func(b []byte) { code = b })
 	if !bytes.Equal(code, want) {
 		f.State = "another program"

@@ -3,8 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,30 +122,16 @@ func mountSysfs() (int, error) {
 	return root, nil
 }
 
-func (q queueDirectory) open(name string, flags int) (*os.File, error) {
-	fd, err := unix.Openat(int(q), name, flags|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
 func (q queueDirectory) write(name string, cpus netconf.CPUs) error {
-	f, err := q.open(name, unix.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(mask(cpus))
-	return errors.Join(err, f.Close())
+	return writeAt(int(q), name, mask(cpus))
 }
 
 func (q queueDirectory) read(name string) (netconf.CPUs, error) {
-	f, err := q.open(name, unix.O_RDONLY)
+	fd, err := openAt(int(q), name, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(f)
+	b, err := readOpen(fd, name)
 	if errors.Is(err, syscall.ENOENT) {
 		return nil, nil // what one queue may not have is none (xps_cpus_show, net/core/net-sysfs.c)
 	}

@@ -116,10 +116,7 @@ func (n *Node) undoLongPackets(p plan.LongPackets) error {
 }
 
 func (n *Node) resize(index int, s netconf.Sizes) error {
-	req := n.host.request(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
+	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, index)
 	sizeAttributes(func(kind int, value []byte) { req.AddData(nl.NewRtAttr(kind, value)) }, s)
 	return n.host.send(req)
 }
@@ -214,16 +211,9 @@ func (n *Node) observeWireSettings(w plan.WireSettings) (plan.Object, error) {
 // rootQdisc is the kind that the interface shows (IFLA_QDISC): unlike a question to tc it has an answer also where the
 // queueing discipline is the kernel's own choice.
 func (s *side) rootQdisc(link string) (kind string, err error) {
-	req := s.request(unix.RTM_GETLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(link)))
-	answers, err := s.ask(req)
-	if err != nil || len(answers) == 0 {
-		return "", cmp.Or(err, error(unix.ENODEV))
-	}
-	walk(answers[0][unix.SizeofIfInfomsg:], unix.IFLA_QDISC, func(b []byte) { kind = nl.BytesToString(b) })
-	return kind, nil
+	attrs, err := s.look(link)
+	walk(attrs, unix.IFLA_QDISC, func(b []byte) { kind = nl.BytesToString(b) })
+	return kind, err
 }
 
 // ProbeWire reports whether the kernel has what a network wants of its wires. It fails with FeatureMissing.

@@ -109,10 +109,7 @@ func (n *Node) linkMTU(index int, v6 bool) int {
 
 // linkAttrs is an interface of the host, nil when there is none of that index.
 func (n *Node) linkAttrs(index int) *netlink.LinkAttrs {
-	req := n.host.request(unix.RTM_GETLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
+	req, _ := n.host.linkRequest(unix.RTM_GETLINK, 0, index)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	answers, err := n.host.ask(req)
 	if err != nil || len(answers) == 0 {
