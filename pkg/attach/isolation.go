@@ -10,45 +10,6 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// wall is an object of nftables that keeps containers from others, or lets them through: what applies, shows and removes
-// it.
-type wall struct {
-	apply   func() (bool, error)
-	observe func() (plan.Object, error)
-	undo    func() error
-}
-
-// wall says how an object is dealt with, if it is such a one.
-func (m *machine) wall(o plan.Object) (wall, bool) {
-	switch o := o.(type) {
-	case plan.SourceCheck:
-		return wall{
-			apply:   m.firewall.ApplySourceCheck,
-			observe: func() (plan.Object, error) { return m.firewall.ObserveSourceCheck() },
-			undo:    m.firewall.UndoSourceCheck,
-		}, true
-	case plan.Ingress:
-		return wall{
-			apply:   func() (bool, error) { return m.firewall.ApplyIngress(o) },
-			observe: func() (plan.Object, error) { return m.firewall.ObserveIngress(o) },
-			undo:    func() error { return m.firewall.RetireIngress(o.Network) },
-		}, true
-	case plan.PortIngress:
-		return wall{
-			apply:   m.firewall.ApplyPortIngress,
-			observe: func() (plan.Object, error) { return m.firewall.ObservePortIngress() },
-			undo:    m.firewall.UndoPortIngress,
-		}, true
-	case plan.ForwardAccept:
-		return wall{
-			apply:   func() (bool, error) { return m.openForward(o) },
-			observe: func() (plan.Object, error) { return m.firewall.ObserveForwardAccept(o) },
-			undo:    func() error { return m.firewall.RetireForwardAccept(o.Network) },
-		}, true
-	}
-	return wall{}, false
-}
-
 // openForward warns about a chain that cannot be opened: the container has its network all the same, and STATUS says 50.
 func (m *machine) openForward(o plan.ForwardAccept) (bool, error) {
 	created, err := m.firewall.ApplyForwardAccept(o)

@@ -2,11 +2,9 @@
 package attach
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 
-	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/firewall"
 	"github.com/veth-cni/veth/pkg/kernel"
 	"github.com/veth-cni/veth/pkg/plan"
@@ -35,9 +33,9 @@ func (m *machine) close() {
 // apply makes the kernel hold objects in order and remembers those that were not there before.
 func (m *machine) apply(objects ...plan.Object) error {
 	for len(objects) > 0 {
-		n := slices.IndexFunc(objects, m.filters)
+		n := slices.IndexFunc(objects, m.isWall)
 		if n == 0 {
-			if err := m.applyOne(objects[0]); err != nil {
+			if err := m.build(objects[0]); err != nil {
 				return err
 			}
 			objects = objects[1:]
@@ -56,37 +54,6 @@ func (m *machine) apply(objects ...plan.Object) error {
 	return nil
 }
 
-// filters reports whether an object is the firewall's.
-func (m *machine) filters(o plan.Object) bool {
-	switch o.(type) {
-	case plan.Masquerade, plan.HostPorts:
-		return true
-	}
-	_, ok := m.wall(o)
-	return ok
-}
-
-// applyOne applies an object of the firewall.
-func (m *machine) applyOne(o plan.Object) error {
-	var created bool
-	var err error
-	switch o := o.(type) {
-	case plan.Masquerade:
-		created, err = m.firewall.Apply(o)
-		err = cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
-	case plan.HostPorts:
-		created, err = m.publish(o)
-	default:
-		w, _ := m.wall(o)
-		created, err = w.apply()
-		err = cnierr.Wrap(cnierr.KernelRefused, err, "%s", o.ID())
-	}
-	if created {
-		m.made = append(m.made, o)
-	}
-	return err
-}
-
 // undo takes back what this call did, the last first, and goes on after a failure. What the network or the host shares
 // stays as soon as somebody else is attached: an ADD that ran beside this one may count on it. One that attached itself
 // while it was being taken back gets it again; one that does so later finds it missing and makes it, because an ADD makes
@@ -97,21 +64,11 @@ func (m *machine) undo(network string) error {
 	var failed []error
 	var shared []plan.Object
 	for i := len(made) - 1; i >= 0; i-- {
-		switch o := made[i].(type) {
-		case plan.Pair, plan.Rule: // the attachment's own
-			failed = append(failed, m.node.Undo(made[i]))
-		case plan.HostPorts:
-			failed = append(failed, m.withdraw(o.Owner, o.Ports))
-		case plan.Masquerade:
-			if o.Holder != "" {
-				failed = append(failed, m.firewall.Undo(o))
-			} else {
-				shared = append(shared, o)
-			}
-		default:
-			if outlives(made[i]) {
-				shared = append(shared, made[i])
-			}
+		switch o := made[i]; {
+		case own(o):
+			failed = append(failed, m.undoOne(o))
+		case outlives(o):
+			shared = append(shared, o)
 		}
 	}
 	for _, o := range shared {
@@ -151,6 +108,17 @@ func (m *machine) needed(o plan.Object, network string) (bool, error) {
 	return m.node.Attached(network)
 }
 
+// own reports whether an object is the attachment's and has to be undone: others of its own die with the pair.
+func own(o plan.Object) bool {
+	switch o := o.(type) {
+	case plan.Pair, plan.Rule, plan.HostPorts:
+		return true
+	case plan.Masquerade:
+		return o.Holder != ""
+	}
+	return false
+}
+
 // outlives reports whether an object that others may share stays when the pair is deleted.
 func outlives(o plan.Object) bool {
 	switch o := o.(type) {
@@ -166,9 +134,6 @@ func outlives(o plan.Object) bool {
 }
 
 func (m *machine) undoOne(o plan.Object) error {
-	if masq, ok := o.(plan.Masquerade); ok {
-		return m.firewall.Undo(masq)
-	}
 	if w, ok := m.wall(o); ok {
 		return w.undo()
 	}
@@ -179,23 +144,6 @@ func (m *machine) undoOne(o plan.Object) error {
 func (m *machine) observe(objects []plan.Object) ([]plan.Object, error) {
 	var seen []plan.Object
 	for _, o := range objects {
-		if masq, ok := o.(plan.Masquerade); ok {
-			reason, err := m.firewall.Missing(masq)
-			if err != nil {
-				return nil, err
-			}
-			masq.State = cmp.Or(reason, "ok")
-			seen = append(seen, masq)
-			continue
-		}
-		if ports, ok := o.(plan.HostPorts); ok {
-			got, err := m.firewall.ObserveHostPorts(ports, m.node.Tenant)
-			if err != nil {
-				return nil, err
-			}
-			seen = append(seen, got)
-			continue
-		}
 		if w, ok := m.wall(o); ok {
 			got, err := w.observe()
 			if err != nil {
