@@ -1,11 +1,5 @@
 // Command veth is a CNI plugin: a container runtime executes it with CNI_COMMAND and a network configuration on standard
 // input. It also answers to configurations of type "bridge" and "ptp" when it is installed under those names.
-
-// A call lives for milliseconds: it has no use for the processor limit of its cgroup, which takes a tenth of one to find,
-// nor for following it.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 package main
 
 import (
