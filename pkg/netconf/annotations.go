@@ -1,7 +1,6 @@
 package netconf
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -18,15 +17,23 @@ const AnnotationPrefix = "veth-cni.github.io/"
 // maxAnnotation is the most bytes that a value may have; a list of addresses is the longest that makes sense.
 const maxAnnotation = 256
 
-// podSettings are the words of allowPodAnnotations, each with the annotations that it opens.
-var podSettings = map[string][]string{
-	"address": {"address"},
-	"mac":     {"mac"},
-	"mtu":     {"mtu"},
+// podSettings are the words of allowPodAnnotations in their order, each with the annotations that it opens.
+var podSettings = []struct {
+	word  string
+	opens []string
+}{
+	{"address", []string{"address"}},
+	{"bandwidth", []string{"ingressRate", "egressRate"}},
+	{"ingressPolicy", []string{"ingressPolicy"}},
+	{"mac", []string{"mac"}},
+	{"mtu", []string{"mtu"}},
+}
 
-	"bandwidth": {"ingressRate", "egressRate"},
-
-	"ingressPolicy": {"ingressPolicy"},
+func podWords() (words []string) {
+	for _, s := range podSettings {
+		words = append(words, s.word)
+	}
+	return words
 }
 
 // rawAnnotations is embedded into rawConfig.
@@ -38,9 +45,10 @@ type rawAnnotations struct {
 // allowed fails: a pod that asked to be isolated, or misspelt it, must not run as if it had not.
 func (p *parser) annotations() error {
 	allowed, err := p.allowedAnnotations()
-	if err != nil {
+	if err != nil || len(p.raw.RuntimeConfig.Annotations) == 0 {
 		return err
 	}
+	p.pod = map[string]string{}
 	for _, full := range slices.Sorted(maps.Keys(p.raw.RuntimeConfig.Annotations)) {
 		name, ours := strings.CutPrefix(full, AnnotationPrefix)
 		raw := p.raw.RuntimeConfig.Annotations[full]
@@ -50,16 +58,16 @@ func (p *parser) annotations() error {
 		if err := p.mayAsk(name, allowed); err != nil {
 			return err
 		}
-		var text string
+		value, ok := text(raw)
 		switch {
-		case json.Unmarshal(raw, &text) != nil:
+		case !ok:
 			return wrongType(annotation(name), raw, "a string")
-		case len(text) > maxAnnotation:
-			return cnierr.New(cnierr.InvalidConfig, "%s: %d bytes: want at most %d", annotation(name), len(text), maxAnnotation)
-		case text == "":
-			return cnierr.Key(cnierr.InvalidConfig, annotation(name), text, "a value, or no such annotation")
+		case len(value) > maxAnnotation:
+			return cnierr.New(cnierr.InvalidConfig, "%s: %d bytes: want at most %d", annotation(name), len(value), maxAnnotation)
+		case value == "":
+			return cnierr.Key(cnierr.InvalidConfig, annotation(name), value, "a value, or no such annotation")
 		}
-		p.pod[name] = text
+		p.pod[name] = value
 	}
 	return p.podMAC()
 }
@@ -69,19 +77,16 @@ func annotation(name string) string { return "annotation " + AnnotationPrefix + 
 
 // allowedAnnotations lists the annotations that the network allows, and refuses to allow what cannot be had.
 func (p *parser) allowedAnnotations() (names []string, err error) {
-	kind, err := p.ipamType()
-	if err != nil {
-		return nil, err
-	}
-	words := slices.Sorted(maps.Keys(podSettings))
+	kind := p.config.IPAM.Type
 	for i, word := range p.raw.AllowPodAnnotations {
 		path := index("allowPodAnnotations", i)
-		opened, known := podSettings[word]
+		setting := slices.Index(podWords(), word)
 		switch {
-		case !known:
+		case setting < 0:
+			words := podWords()
 			return nil, cnierr.New(cnierr.UnsupportedField, "%s: %q is not valid: want one of %s%s",
 				path, word, strings.Join(words, ", "), didYouMean(word, words))
-		case slices.Contains(names, opened[0]):
+		case slices.Contains(names, podSettings[setting].opens[0]):
 			return nil, cnierr.Key(cnierr.InvalidConfig, path, word, "each word once")
 		case word == "address" && kind != IPAMBuiltin:
 			return nil, cnierr.New(cnierr.InvalidConfig,
@@ -90,7 +95,7 @@ func (p *parser) allowedAnnotations() (names []string, err error) {
 			return nil, cnierr.New(cnierr.InvalidConfig,
 				"%s: \"mac\" contradicts %s: a lock on an address that the pod chooses keeps nobody from choosing another's", path, p.locksMAC())
 		}
-		names = append(names, opened...)
+		names = append(names, podSettings[setting].opens...)
 	}
 	p.config.PodIngressAllowed = slices.Contains(names, "ingressPolicy")
 	return names, nil
@@ -115,12 +120,12 @@ func (p *parser) mayAsk(name string, allowed []string) error {
 		return nil
 	}
 	var all []string
-	for _, word := range slices.Sorted(maps.Keys(podSettings)) {
-		if slices.Contains(podSettings[word], name) {
+	for _, s := range podSettings {
+		if slices.Contains(s.opens, name) {
 			return cnierr.New(cnierr.InvalidConfig, "%s: not allowed on network %q: want it taken off the pod, or %q in allowPodAnnotations",
-				annotation(name), p.raw.Name, word)
+				annotation(name), p.raw.Name, s.word)
 		}
-		all = append(all, podSettings[word]...)
+		all = append(all, s.opens...)
 	}
 	return cnierr.New(cnierr.UnsupportedField, "%s: unknown annotation%s", annotation(clipped(name)), didYouMean(name, all))
 }

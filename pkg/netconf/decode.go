@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -33,16 +32,25 @@ func (d decoder) decode(path string, raw json.RawMessage, into any) error {
 	return d.value(path, raw, reflect.ValueOf(into).Elem())
 }
 
-// config fills the outermost struct, which into points to. Everything below it is well-formed JSON once this has not
-// failed.
+// config fills the outermost struct, which into points to. Once this has not failed, everything below is well-formed JSON
+// without white space around it.
 func (d decoder) config(stdin []byte, into any) error {
-	var raw json.RawMessage
-	var syntax *json.SyntaxError
-	if err := json.Unmarshal(stdin, &raw); errors.As(err, &syntax) { // what is well formed fits a RawMessage
-		return cnierr.Wrap(cnierr.DecodingFailure, err,
-			"the network configuration is not JSON, wrong at byte %d", syntax.Offset)
+	if !json.Valid(stdin) {
+		return notJSON(stdin)
 	}
-	return d.value("", raw, reflect.ValueOf(into).Elem())
+	raw := bytes.TrimSpace(stdin)
+	if raw[0] != '{' {
+		return wrongType("the network configuration", raw, "an object")
+	}
+	return d.object("", raw, reflect.ValueOf(into).Elem())
+}
+
+func notJSON(stdin []byte) error {
+	var raw json.RawMessage
+	err := json.Unmarshal(stdin, &raw)
+	var syntax *json.SyntaxError
+	errors.As(err, &syntax) // what is well formed fits a RawMessage
+	return cnierr.Wrap(cnierr.DecodingFailure, err, "the network configuration is not JSON, wrong at byte %d", syntax.Offset)
 }
 
 func (d decoder) value(path string, raw json.RawMessage, into reflect.Value) error {
@@ -62,60 +70,80 @@ func (d decoder) value(path string, raw json.RawMessage, into reflect.Value) err
 		}
 		into.Set(fresh)
 		return nil
-	default:
-		fresh := reflect.New(into.Type()) // a failed Unmarshal may leave half a value behind
-		if json.Unmarshal(raw, fresh.Interface()) != nil {
-			return wrongType(path, raw, wanted(into.Kind()))
-		}
-		into.Set(fresh.Elem())
-		return nil
 	}
+	if !scalar(raw, into) {
+		return wrongType(path, raw, wanted(into.Kind()))
+	}
+	return nil
 }
 
 func (d decoder) object(path string, raw json.RawMessage, into reflect.Value) error {
-	var members map[string]json.RawMessage
-	if absent(raw) || json.Unmarshal(raw, &members) != nil {
-		return wrongType(cmp.Or(path, "the network configuration"), raw, "an object")
-	}
-	fields := keyFields(nil, into)
-	if err := d.unknownKey(path, members, fields); err != nil {
+	list, err := members(make([]member, 0, 16), path, raw) // most have fewer, which then stay off the heap
+	if err != nil {
 		return err
 	}
-	for _, field := range fields {
-		member := d.member(members, field.key)
-		if absent(member) && field.value.Type() != reflect.TypeFor[json.RawMessage]() {
-			continue
-		}
-		inner := d
-		inner.anyKey = d.anyKey || field.keys != ""
-		inner.anyCase = d.anyCase || field.keys == "any case"
-		err := inner.value(join(path, field.key), member, field.value)
-		if err != nil && !d.lenient {
-			return err
-		}
-	}
-	return nil
+	failed := d.fields(path, list, into)
+	return cmp.Or(d.unknownKey(path, list, into.Type()), failed)
 }
 
-// member finds the value of a key; its exact spelling goes first.
-func (d decoder) member(members map[string]json.RawMessage, key string) json.RawMessage {
-	member, exact := members[key]
-	if exact || !d.anyCase {
-		return member
-	}
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if strings.EqualFold(name, key) {
-			return members[name]
+// fields fills those of a raw struct, those of embedded structs included, from the members that have their keys. It marks
+// these members as known and returns the first error.
+func (d decoder) fields(path string, list []member, into reflect.Value) (failed error) {
+	of := into.Type()
+	for i := range of.NumField() {
+		if !slices.ContainsFunc(list, member.unknown) {
+			break // there is nothing for the other fields
+		}
+		var err error
+		if f := of.Field(i); f.Anonymous {
+			err = d.fields(path, list, into.Field(i))
+		} else if m := d.member(list, key(f)); m != nil {
+			inner, keys := d, f.Tag.Get("keys")
+			inner.anyKey = d.anyKey || keys != ""
+			inner.anyCase = d.anyCase || keys == "any case"
+			err = inner.field(join(path, key(f)), m.value, into.Field(i))
+		}
+		if failed == nil && !d.lenient {
+			failed = err
 		}
 	}
-	return nil
+	return failed
+}
+
+// field fills one field. Of null it keeps no more than that it was there.
+func (d decoder) field(path string, raw json.RawMessage, into reflect.Value) error {
+	if absent(raw) && into.Type() != reflect.TypeFor[json.RawMessage]() {
+		return nil
+	}
+	return d.value(path, raw, into)
+}
+
+// key is the JSON key that a field of a raw struct stands for.
+func key(f reflect.StructField) string {
+	key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return key
+}
+
+// member finds that of a key, if there is one, and marks it as known. The key's exact spelling goes first. Of a key given
+// twice the last counts, as it does in encoding/json.
+func (d decoder) member(list []member, key string) *member {
+	var exact, folded *member
+	for i := range list {
+		switch m := &list[i]; {
+		case m.name == key:
+			exact, m.known = m, true
+		case d.anyCase && strings.EqualFold(m.name, key) && (folded == nil || m.name <= folded.name):
+			folded = m
+		}
+	}
+	return cmp.Or(exact, folded)
 }
 
 func (d decoder) list(path string, raw json.RawMessage, into reflect.Value) error {
-	var elements []json.RawMessage
-	if json.Unmarshal(raw, &elements) != nil {
+	if raw[0] != '[' {
 		return wrongType(path, raw, "a list")
 	}
+	elements := split(make([]json.RawMessage, 0, 8), raw)
 	list := reflect.MakeSlice(into.Type(), len(elements), len(elements))
 	for i, element := range elements {
 		at := index(path, i)
@@ -130,46 +158,30 @@ func (d decoder) list(path string, raw json.RawMessage, into reflect.Value) erro
 	return nil
 }
 
-// unknownKey refuses members that there is no field for. Keys with a domain or a path in them pass: runtimes add such
-// keys of their own, as cni.dev/valid-attachments is one.
-func (d decoder) unknownKey(path string, members map[string]json.RawMessage, fields []keyField) error {
+// unknownKey refuses members that there is no field for, the first by name. Keys with a domain or a path in them pass:
+// runtimes add such keys of their own, as cni.dev/valid-attachments is one.
+func (d decoder) unknownKey(path string, list []member, of reflect.Type) error {
 	if d.anyKey || d.lenient {
 		return nil
 	}
-	known := make([]string, len(fields))
-	for i, field := range fields {
-		known[i] = field.key
-	}
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if slices.Contains(known, name) || strings.ContainsAny(name, "/.") {
-			continue
-		}
-		return cnierr.New(cnierr.UnsupportedField, "%s: unknown key with value %s%s",
-			join(path, name), shown(members[name]), didYouMean(name, known))
-	}
-	return nil
-}
-
-// keyField is a field of a raw struct that stands for a JSON key.
-type keyField struct {
-	key   string
-	keys  string // the tag that says which keys the value may have
-	value reflect.Value
-}
-
-// keyFields adds those of a struct to a list, those of embedded structs included.
-func keyFields(list []keyField, of reflect.Value) []keyField {
-	for i := range of.NumField() {
-		f := of.Type().Field(i)
-		if f.Anonymous {
-			list = keyFields(list, of.Field(i))
-			continue
-		}
-		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" {
-			list = append(list, keyField{key, f.Tag.Get("keys"), of.Field(i)})
+	var first *member
+	for i := range list {
+		m := &list[i]
+		if m.unknown() && !strings.ContainsAny(m.name, "/.") && (first == nil || m.name <= first.name) {
+			first = m
 		}
 	}
-	return list
+	if first == nil {
+		return nil
+	}
+	var known []string
+	for _, f := range reflect.VisibleFields(of) {
+		if !f.Anonymous {
+			known = append(known, key(f))
+		}
+	}
+	return cnierr.New(cnierr.UnsupportedField, "%s: unknown key with value %s%s",
+		join(path, first.name), shown(first.value), didYouMean(first.name, known))
 }
 
 func absent(raw json.RawMessage) bool {

@@ -101,7 +101,7 @@ func checkPool(t *testing.T, c *Config) {
 	if err := i.Pool.Validate(); err != nil {
 		t.Error(err)
 	}
-	must(t, c.Mode != Routed || c.Type != TypeVeth || i.Pool.Usable(routedGateway) != nil, "leases the gateway", i.Pool)
+	must(t, c.Mode != Routed || c.Type != TypeVeth || i.Pool.Usable(routedGateway()) != nil, "leases the gateway", i.Pool)
 	sets := map[int]bool{}
 	for _, a := range i.Requested {
 		must(t, i.Pool.Usable(a) == nil && !a.Is4In6() && a.Zone() == "", "requested", a)

@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -15,11 +14,6 @@ import (
 
 // addresses fills IPAM. Only the built-in's keys are ours to check: the configuration is handed to a delegate as it is.
 func (p *parser) addresses() error {
-	kind, err := p.ipamType()
-	if err != nil {
-		return err
-	}
-	p.config.IPAM.Type = kind
 	if p.config.IPAM.Delegated() {
 		return nil
 	}
@@ -27,7 +21,7 @@ func (p *parser) addresses() error {
 	if err := (decoder{}).decode("ipam", p.raw.IPAM, &raw); err != nil {
 		return err
 	}
-	if kind == "" {
+	if p.config.IPAM.Type == "" {
 		if !reflect.ValueOf(raw).IsZero() {
 			return missing("ipam.type", `"veth", the name of another IPAM plugin, or an empty ipam for layer 2 alone`)
 		}
@@ -36,17 +30,17 @@ func (p *parser) addresses() error {
 	return p.builtin(raw)
 }
 
-// ipamType returns the IPAM plugin to use, empty for none. It is looked up in the directories of CNI_PATH, out of which
-// no name may lead.
-func (p *parser) ipamType() (string, error) {
+// ipamType fills IPAM.Type. The plugin is looked up in the directories of CNI_PATH, out of which no name may lead.
+func (p *parser) ipamType() error {
 	var raw rawIPAMType
 	if err := (decoder{anyKey: true}).decode("ipam", p.raw.IPAM, &raw); err != nil {
-		return "", err
+		return err
 	}
 	if strings.ContainsAny(raw.Type, "/\x00") || raw.Type == "." || raw.Type == ".." {
-		return "", cnierr.Key(cnierr.InvalidConfig, "ipam.type", raw.Type, "the plain file name of a plugin")
+		return cnierr.Key(cnierr.InvalidConfig, "ipam.type", raw.Type, "the plain file name of a plugin")
 	}
-	return raw.Type, nil
+	p.config.IPAM.Type = raw.Type
+	return nil
 }
 
 func (p *parser) builtin(raw rawIPAM) error {
@@ -65,39 +59,29 @@ func (p *parser) builtin(raw rawIPAM) error {
 	return p.requested()
 }
 
-// placedSet is a range set and the key it came from.
-type placedSet struct {
-	path   string
-	ranges []placedRange
-}
-
-type placedRange struct {
-	path string
-	rawRange
-}
-
 // pool gathers the ranges in host-local's order: what the runtime gives first, the flat range before the others.
 func (p *parser) pool(raw rawIPAM) error {
+	pool := &p.config.IPAM.Pool
 	var fromRuntime [][]rawRange
 	err := decoder{anyKey: true, anyCase: true}.decode("runtimeConfig.ipRanges", p.raw.RuntimeConfig.IPRanges, &fromRuntime)
 	if err != nil {
 		return err
 	}
-	sets := placed("runtimeConfig.ipRanges", fromRuntime)
+	if err := p.sets("runtimeConfig.ipRanges", fromRuntime); err != nil {
+		return err
+	}
 	if raw.rawRange != (rawRange{}) {
-		sets = append(sets, placedSet{"ipam", []placedRange{{"ipam", raw.rawRange}}})
-	}
-	sets = append(sets, placed("ipam.ranges", raw.Ranges)...)
-	if len(sets) == 0 {
-		return missing("ipam.ranges", `at least one range set for the built-in IPAM, such as [[{"subnet": "10.88.0.0/16"}]]`)
-	}
-	pool := &p.config.IPAM.Pool
-	for _, s := range sets {
-		set, err := s.parse()
+		r, err := raw.parse("ipam")
 		if err != nil {
 			return err
 		}
-		pool.Sets = append(pool.Sets, set)
+		pool.Sets = append(pool.Sets, lease.Set{r})
+	}
+	if err := p.sets("ipam.ranges", raw.Ranges); err != nil {
+		return err
+	}
+	if len(pool.Sets) == 0 {
+		return missing("ipam.ranges", `at least one range set for the built-in IPAM, such as [[{"subnet": "10.88.0.0/16"}]]`)
 	}
 	for i, s := range raw.Exclude {
 		prefix, err := parseExclude(index("ipam.exclude", i), s)
@@ -106,64 +90,60 @@ func (p *parser) pool(raw rawIPAM) error {
 		}
 		pool.Exclude = append(pool.Exclude, prefix)
 	}
-	if p.config.Mode == Routed && p.config.Type == TypeVeth && pool.SetOf(routedGateway) >= 0 {
-		pool.Exclude = append(pool.Exclude, netip.PrefixFrom(routedGateway, routedGateway.BitLen()))
+	if gateway := routedGateway(); p.config.Mode == Routed && p.config.Type == TypeVeth && pool.SetOf(gateway) >= 0 {
+		pool.Exclude = append(pool.Exclude, netip.PrefixFrom(gateway, gateway.BitLen()))
 	}
 	if err := pool.Validate(); err != nil {
-		return cnierr.Wrap(cnierr.InvalidConfig, err, "%s", origins(sets))
+		return cnierr.Wrap(cnierr.InvalidConfig, err, "%s", origins(len(fromRuntime) > 0, raw))
 	}
 	return p.oneOfEachFamily()
 }
 
 // routedGateway is the host itself to every container of type "veth" in routed mode, as package plan has it.
-var routedGateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
-
-func placed(path string, sets [][]rawRange) []placedSet {
-	var out []placedSet
-	for i, set := range sets {
-		s := placedSet{path: index(path, i)}
-		for j, r := range set {
-			s.ranges = append(s.ranges, placedRange{index(s.path, j), r})
-		}
-		out = append(out, s)
-	}
-	return out
-}
+func routedGateway() netip.Addr { return netip.AddrFrom4([4]byte{169, 254, 1, 1}) }
 
 // origins names the keys that make up a pool, for what is wrong with it as a whole. Range sets count in this order.
-func origins(sets []placedSet) string {
+func origins(fromRuntime bool, raw rawIPAM) string {
 	var keys []string
-	for _, s := range sets {
-		key, _, _ := strings.Cut(s.path, "[")
-		if !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
+	if fromRuntime {
+		keys = append(keys, "runtimeConfig.ipRanges")
+	}
+	if raw.rawRange != (rawRange{}) {
+		keys = append(keys, "ipam")
+	}
+	if len(raw.Ranges) > 0 {
+		keys = append(keys, "ipam.ranges")
 	}
 	return strings.Join(keys, " and ")
 }
 
-func (s placedSet) parse() (lease.Set, error) {
-	if len(s.ranges) == 0 {
-		return nil, missing(s.path, "at least one range in the set")
-	}
-	var set lease.Set
-	for _, raw := range s.ranges {
-		r, err := raw.parse()
-		if err != nil {
-			return nil, err
+// sets adds the range sets of a key to the pool.
+func (p *parser) sets(path string, raw [][]rawRange) error {
+	pool := &p.config.IPAM.Pool
+	for i, ranges := range raw {
+		at := index(path, i)
+		if len(ranges) == 0 {
+			return missing(at, "at least one range in the set")
 		}
-		set = append(set, r)
+		set := make(lease.Set, len(ranges))
+		for j, r := range ranges {
+			var err error
+			if set[j], err = r.parse(index(at, j)); err != nil {
+				return err
+			}
+		}
+		pool.Sets = append(pool.Sets, set)
 	}
-	return set, nil
+	return nil
 }
 
-func (r placedRange) parse() (lease.Range, error) {
+func (r rawRange) parse(path string) (lease.Range, error) {
 	if r.Subnet == "" {
-		return lease.Range{}, missing(r.path+".subnet", wantPrefix)
+		return lease.Range{}, missing(join(path, "subnet"), wantPrefix)
 	}
 	subnet, err := parsePrefix(r.Subnet)
 	if err != nil {
-		return lease.Range{}, cnierr.Key(cnierr.InvalidConfig, r.path+".subnet", r.Subnet, wantPrefix)
+		return lease.Range{}, cnierr.Key(cnierr.InvalidConfig, join(path, "subnet"), r.Subnet, wantPrefix)
 	}
 	var first, last, gateway netip.Addr
 	for _, part := range []struct {
@@ -178,11 +158,11 @@ func (r placedRange) parse() (lease.Range, error) {
 			continue
 		}
 		if *part.addr, err = parseAddr(part.text); err != nil {
-			return lease.Range{}, cnierr.Key(cnierr.InvalidConfig, join(r.path, part.key), part.text, wantAddr)
+			return lease.Range{}, cnierr.Key(cnierr.InvalidConfig, join(path, part.key), part.text, wantAddr)
 		}
 	}
 	out, err := lease.NewRange(subnet, first, last, gateway)
-	return out, cnierr.Wrap(cnierr.InvalidConfig, err, "%s", r.path)
+	return out, cnierr.Wrap(cnierr.InvalidConfig, err, "%s", path)
 }
 
 func parseExclude(path, s string) (netip.Prefix, error) {

@@ -34,10 +34,10 @@ const oldestVersion = "0.1.0"
 //   - InvalidEnvironment: a CNI_* variable
 //   - AddressTaken: a requested address that can never be leased
 func Parse(r Request) (*Config, error) {
-	p := parser{request: r, config: &Config{Raw: r.Config}, pod: map[string]string{}}
+	p := parser{request: r, config: &Config{Raw: r.Config}}
 	parts := []func() error{
-		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.annotations, p.hardwareAddress,
-		p.addresses, p.interplay, p.mtu, p.tuning, p.wire, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.layer2,
+		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.ipamType, p.annotations,
+		p.hardwareAddress, p.addresses, p.interplay, p.mtu, p.tuning, p.wire, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.layer2,
 		p.attachments,
 	}
 	for _, part := range parts {
@@ -59,10 +59,10 @@ func ParseLenient(r Request) *Config {
 	p.args, _ = parseArgs(r.Args)
 
 	p.attachment()
-	p.config.CNIVersion = version(p.raw)
+	p.config.CNIVersion = version(&p.raw)
 	p.config.Network, p.config.Type, p.config.IPMasq = p.raw.Name, p.raw.Type, p.raw.IPMasq
-	p.config.IPAM.Type, _ = p.ipamType()
-	p.config.Mode, p.config.Bridge.Name = modeOf(p.raw)
+	_ = p.ipamType()
+	p.config.Mode, p.config.Bridge.Name = modeOf(&p.raw)
 	if !validIfName(p.config.Bridge.Name) {
 		p.config.Bridge.Name = ""
 	}
@@ -133,7 +133,7 @@ func (p *parser) identity() error {
 	return nil
 }
 
-func version(raw rawConfig) string {
+func version(raw *rawConfig) string {
 	if raw.CNIVersion == "" {
 		return oldestVersion
 	}
@@ -150,7 +150,7 @@ func (p *parser) mode() error {
 		return cnierr.Key(cnierr.UnsupportedField, "type", p.raw.Type, knownTypes)
 	}
 	p.config.Type = p.raw.Type
-	p.config.Mode, p.config.Bridge.Name = modeOf(p.raw)
+	p.config.Mode, p.config.Bridge.Name = modeOf(&p.raw)
 	if p.config.Mode == Routed {
 		return p.bridgeless()
 	}
@@ -161,7 +161,7 @@ func (p *parser) mode() error {
 }
 
 // modeOf derives the mode, and in Bridged mode the bridge's name.
-func modeOf(raw rawConfig) (Mode, string) {
+func modeOf(raw *rawConfig) (Mode, string) {
 	switch {
 	case raw.Type == TypePTP:
 		return Routed, ""
@@ -177,7 +177,7 @@ func modeOf(raw rawConfig) (Mode, string) {
 // bridgeless refuses keys that would do something to a bridge or its port where there is none. A key that asks for
 // nothing, such as "vlan": 0, passes.
 func (p *parser) bridgeless() error {
-	raw := p.raw
+	raw := &p.raw
 	var set []string
 	for _, k := range []struct {
 		name string
@@ -214,7 +214,7 @@ func (p *parser) bridgeless() error {
 
 // link fills what concerns the veth pair and the port, and not its addresses.
 func (p *parser) link() error {
-	raw, c := p.raw, p.config
+	raw, c := &p.raw, p.config
 	c.DisableContainerInterface = raw.DisableContainerInterface
 	c.SyncDelete = raw.SyncDelete
 	c.EnableDAD = raw.EnableDAD
@@ -248,7 +248,10 @@ func (p *parser) link() error {
 
 // trunk collects the tagged VLANs of vlanTrunk, whose entries are a span, a single VLAN, or both.
 func (p *parser) trunk() error {
-	var tagged [maxVLAN + 1]bool
+	if len(p.raw.VLANTrunk) == 0 {
+		return nil
+	}
+	tagged := make([]bool, maxVLAN+1)
 	for i, entry := range p.raw.VLANTrunk {
 		if err := entry.check(index("vlanTrunk", i)); err != nil {
 			return err
@@ -295,7 +298,7 @@ func (t rawTrunk) check(path string) error {
 
 // interplay checks keys of the link against those of the addresses.
 func (p *parser) interplay() error {
-	raw, c := p.raw, p.config
+	raw, c := &p.raw, p.config
 	if b := raw.IPMasqBackend; b != nil && *b != "iptables" && *b != "nftables" {
 		return cnierr.Key(cnierr.UnsupportedField, "ipMasqBackend", *b,
 			`"nftables" or "iptables"; both mean native nftables`)

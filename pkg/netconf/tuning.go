@@ -1,7 +1,6 @@
 package netconf
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -57,7 +56,7 @@ func (p *parser) tuning() error {
 }
 
 func (p *parser) sysctls() error {
-	list, err := members("sysctl", p.raw.Sysctl)
+	list, err := members(nil, "sysctl", p.raw.Sysctl)
 	if err != nil {
 		return err
 	}
@@ -79,8 +78,8 @@ func (p *parser) sysctls() error {
 }
 
 func (p *parser) sysctl(path string, m member) (Sysctl, error) {
-	var value string
-	if absent(m.value) || json.Unmarshal(m.value, &value) != nil {
+	value, ok := text(m.value)
+	if !ok {
 		return Sysctl{}, wrongType(path, m.value, `a string, such as "1"`)
 	}
 	if strings.ContainsAny(value, "\x00\n") {
@@ -228,35 +227,4 @@ func (c *Config) AllowSysctls(list string) error {
 		}
 	}
 	return nil
-}
-
-// member is a key of an object and its value.
-type member struct {
-	name  string
-	value json.RawMessage
-}
-
-// members lists what an object holds in its order, with keys given twice, of which a map would keep the last.
-func members(path string, raw json.RawMessage) ([]member, error) {
-	if absent(raw) {
-		return nil, nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if open, _ := dec.Token(); open != json.Delim('{') {
-		return nil, wrongType(path, raw, "an object")
-	}
-	var list []member
-	for dec.More() { // it is well formed: decoder.config has seen it
-		var m member
-		name, err := dec.Token()
-		if err == nil {
-			m.name, _ = name.(string)
-			err = dec.Decode(&m.value)
-		}
-		if err != nil {
-			return nil, cnierr.Wrap(cnierr.DecodingFailure, err, "%s", path)
-		}
-		list = append(list, m)
-	}
-	return list, nil
 }

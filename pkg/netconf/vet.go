@@ -59,7 +59,7 @@ func (p *parser) name() error {
 
 // version takes exactly what the library has results of: it compares versions as text.
 func (p *parser) version() error {
-	v := version(p.raw)
+	v := version(&p.raw)
 	if all := libversion.All.SupportedVersions(); !slices.Contains(all, v) {
 		return cnierr.Key(cnierr.IncompatibleVersion, "cniVersion", v, "one of "+strings.Join(all, ", "))
 	}

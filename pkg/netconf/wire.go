@@ -142,40 +142,47 @@ const groFeature = "rx-gro"
 
 // offloadNames are what a configuration may name, as ethtool -k prints it, with the features of a veth that each stands
 // for (VETH_FEATURES, drivers/net/veth.c, and what the kernel does in software for every interface).
-var offloadNames = map[string][]string{
-	"rx-checksumming":              {"rx-checksum"},
-	"tx-checksumming":              {"tx-checksum-ip-generic", "tx-checksum-sctp"},
-	"scatter-gather":               {"tx-scatter-gather", "tx-scatter-gather-fraglist"},
-	"tcp-segmentation-offload":     {"tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation"},
-	"generic-segmentation-offload": {"tx-generic-segmentation"},
-	"rx-vlan-offload":              {"rx-vlan-hw-parse"},
-	"tx-vlan-offload":              {"tx-vlan-hw-insert"},
-
-	"tx-checksum-ip-generic":       {"tx-checksum-ip-generic"},
-	"tx-checksum-sctp":             {"tx-checksum-sctp"},
-	"tx-scatter-gather":            {"tx-scatter-gather"},
-	"tx-scatter-gather-fraglist":   {"tx-scatter-gather-fraglist"},
-	"tx-tcp-segmentation":          {"tx-tcp-segmentation"},
-	"tx-tcp-ecn-segmentation":      {"tx-tcp-ecn-segmentation"},
-	"tx-tcp-mangleid-segmentation": {"tx-tcp-mangleid-segmentation"},
-	"tx-tcp6-segmentation":         {"tx-tcp6-segmentation"},
-	"tx-udp-segmentation":          {"tx-udp-segmentation"},
-	"tx-sctp-segmentation":         {"tx-sctp-segmentation"},
-	"tx-gso-list":                  {"tx-gso-list"},
-	"rx-gro-list":                  {"rx-gro-list"},
-	"rx-udp-gro-forwarding":        {"rx-udp-gro-forwarding"},
+var offloadNames = []struct {
+	name     string
+	features []string
+}{
+	{"generic-segmentation-offload", []string{"tx-generic-segmentation"}},
+	{"rx-checksumming", []string{"rx-checksum"}},
+	{"rx-gro-list", []string{"rx-gro-list"}},
+	{"rx-udp-gro-forwarding", []string{"rx-udp-gro-forwarding"}},
+	{"rx-vlan-offload", []string{"rx-vlan-hw-parse"}},
+	{"scatter-gather", []string{"tx-scatter-gather", "tx-scatter-gather-fraglist"}},
+	{"tcp-segmentation-offload", []string{"tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation"}},
+	{"tx-checksum-ip-generic", []string{"tx-checksum-ip-generic"}},
+	{"tx-checksum-sctp", []string{"tx-checksum-sctp"}},
+	{"tx-checksumming", []string{"tx-checksum-ip-generic", "tx-checksum-sctp"}},
+	{"tx-gso-list", []string{"tx-gso-list"}},
+	{"tx-scatter-gather", []string{"tx-scatter-gather"}},
+	{"tx-scatter-gather-fraglist", []string{"tx-scatter-gather-fraglist"}},
+	{"tx-sctp-segmentation", []string{"tx-sctp-segmentation"}},
+	{"tx-tcp-ecn-segmentation", []string{"tx-tcp-ecn-segmentation"}},
+	{"tx-tcp-mangleid-segmentation", []string{"tx-tcp-mangleid-segmentation"}},
+	{"tx-tcp-segmentation", []string{"tx-tcp-segmentation"}},
+	{"tx-tcp6-segmentation", []string{"tx-tcp6-segmentation"}},
+	{"tx-udp-segmentation", []string{"tx-udp-segmentation"}},
+	{"tx-vlan-offload", []string{"tx-vlan-hw-insert"}},
 }
 
-// offloadNeeds are features without which the kernel switches others off (netdev_fix_features, net/core/dev.c).
-var offloadNeeds = map[string][]string{
-	"tx-tcp-segmentation":     {"tx-scatter-gather", "tx-checksum-ip-generic"},
-	"tx-tcp6-segmentation":    {"tx-scatter-gather", "tx-checksum-ip-generic"},
-	"tx-udp-segmentation":     {"tx-checksum-ip-generic"},
-	"tx-generic-segmentation": {"tx-scatter-gather"},
+// offloadNeeds are the features without which the kernel switches one off (netdev_fix_features, net/core/dev.c).
+func offloadNeeds(feature string) []string {
+	switch feature {
+	case "tx-tcp-segmentation", "tx-tcp6-segmentation":
+		return []string{"tx-scatter-gather", "tx-checksum-ip-generic"}
+	case "tx-udp-segmentation":
+		return []string{"tx-checksum-ip-generic"}
+	case "tx-generic-segmentation":
+		return []string{"tx-scatter-gather"}
+	}
+	return nil
 }
 
 func (p *parser) offloads() error {
-	list, err := members("offloads", p.raw.Offloads)
+	list, err := members(nil, "offloads", p.raw.Offloads)
 	if err != nil {
 		return err
 	}
@@ -203,7 +210,7 @@ func (p *parser) offloads() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		f := wanted[name]
-		for _, need := range offloadNeeds[f.Feature] {
+		for _, need := range offloadNeeds(f.Feature) {
 			if n, named := wanted[need]; f.On && named && !n.On {
 				return cnierr.New(cnierr.InvalidConfig, "%s: the kernel has no %s without %s, which %s turns off: want both on, or both off",
 					askedBy[f.Feature], f.Feature, need, askedBy[need])
@@ -218,11 +225,13 @@ func offloadFeatures(path, name string) ([]string, error) {
 	if slices.Contains([]string{"gro", groFeature, "generic-receive-offload"}, name) {
 		return nil, cnierr.New(cnierr.UnsupportedField, `%s: has a key of its own: want "gro" beside "offloads"`, path)
 	}
-	features, known := offloadNames[name]
-	if known {
-		return features, nil
+	var names []string
+	for _, known := range offloadNames {
+		if known.name == name {
+			return known.features, nil
+		}
+		names = append(names, known.name)
 	}
-	names := slices.Sorted(maps.Keys(offloadNames))
 	return nil, cnierr.New(cnierr.UnsupportedField, "%s: no feature that a veth can change%s: want one of %s",
 		path, didYouMean(name, names), strings.Join(names, ", "))
 }
