@@ -63,28 +63,27 @@ func checkSubnet(subnet netip.Prefix) error {
 	if most := subnet.Addr().BitLen() - 2; subnet.Bits() > most {
 		return fmt.Errorf("subnet %s is too small to lease from: want /%d or larger", subnet, most)
 	}
-	for _, u := range unleasable {
-		if subnet.Overlaps(u.prefix) {
-			return fmt.Errorf("subnet %s has addresses that no container can have: %s is %s", subnet, u.prefix, u.is)
+	return checkLeasable(subnet)
+}
+
+// checkLeasable refuses addresses that have a meaning of their own on every host. Class E, 240.0.0.0/4, is none of them
+// but for its last address: the kernel takes it for unicast, and clouds give it to containers.
+func checkLeasable(subnet netip.Prefix) error {
+	for _, u := range []struct{ prefix, is string }{
+		{"0.0.0.0/8", "this network (RFC 1122)"},
+		{"127.0.0.0/8", "loopback"},
+		{"224.0.0.0/4", "multicast"},
+		{"255.255.255.255/32", "broadcast"},
+		{"::/127", "unspecified and loopback"},
+		{"::ffff:0:0/96", "IPv4 in IPv6 form"},
+		{"fe80::/10", "link-local"},
+		{"ff00::/8", "multicast"},
+	} {
+		if prefix := netip.MustParsePrefix(u.prefix); subnet.Overlaps(prefix) {
+			return fmt.Errorf("subnet %s has addresses that no container can have: %s is %s", subnet, prefix, u.is)
 		}
 	}
 	return nil
-}
-
-// unleasable are the addresses that have a meaning of their own on every host. Class E, 240.0.0.0/4, is none of them but
-// for its last address: the kernel takes it for unicast, and clouds give it to containers.
-var unleasable = []struct {
-	prefix netip.Prefix
-	is     string
-}{
-	{netip.MustParsePrefix("0.0.0.0/8"), "this network (RFC 1122)"},
-	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
-	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
-	{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
-	{netip.MustParsePrefix("::/127"), "unspecified and loopback"},
-	{netip.MustParsePrefix("::ffff:0:0/96"), "IPv4 in IPv6 form"},
-	{netip.MustParsePrefix("fe80::/10"), "link-local"},
-	{netip.MustParsePrefix("ff00::/8"), "multicast"},
 }
 
 // checkMasked refuses a prefix that spans would take for other addresses than the reader of the configuration does.

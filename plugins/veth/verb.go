@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -19,27 +20,29 @@ import (
 
 // verb is an operation of the protocol.
 type verb struct {
+	name  string
 	run   func(context.Context, netconf.Request) error
 	needs []string // variables
 }
 
 // verbs are those of CNI spec 1.1.0, section 2 "Execution Protocol", with the variables it requires. It requires CNI_PATH
 // too, which only a plugin that delegates has a use for.
-var verbs = map[string]verb{
-	"ADD":    {add, []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}},
-	"CHECK":  {check, []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}},
-	"DEL":    {del, []string{"CNI_CONTAINERID", "CNI_IFNAME"}},
-	"GC":     {gc, nil},
-	"STATUS": {status, nil},
+var verbs = []verb{
+	{"ADD", add, []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}},
+	{"CHECK", check, []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}},
+	{"DEL", del, []string{"CNI_CONTAINERID", "CNI_IFNAME"}},
+	{"GC", gc, nil},
+	{"STATUS", status, nil},
 }
 
 // find looks a verb up and whether it has the variables it needs.
 func find(name string) (verb, error) {
-	v, ok := verbs[name]
-	if !ok {
+	i := slices.IndexFunc(verbs, func(v verb) bool { return v.name == name })
+	if i < 0 {
 		return verb{}, cnierr.Key(cnierr.InvalidEnvironment, "CNI_COMMAND", name,
 			"ADD, CHECK, DEL, GC, STATUS or VERSION")
 	}
+	v := verbs[i]
 	var missing []string
 	for _, key := range v.needs {
 		if os.Getenv(key) == "" {
