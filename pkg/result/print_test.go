@@ -22,6 +22,7 @@ func full(t *testing.T) *current.Result {
 		CNIVersion: "1.1.0",
 		Interfaces: []*current.Interface{
 			{Name: "veth1"},
+			{Mac: "\u2028", SocketPath: "&", PciID: "\xff"},
 			{Name: "eth0", Mac: "0a:58:0a:58:00:05", Mtu: 1500, Sandbox: "/run/netns/<&>", SocketPath: "/s", PciID: "0000:00:01.0"},
 		},
 		IPs: []*current.IPConfig{
@@ -73,6 +74,21 @@ func decoded(t *testing.T, b []byte) (v any) {
 		t.Fatalf("%v: %s", err, b)
 	}
 	return v
+}
+
+// What encoding/json prints of maps.
+func TestPrintIsOneLine(t *testing.T) {
+	const want = `{"cniVersion":"1.1.0",` +
+		`"dns":{"nameservers":["192.0.2.1"],"domain":"example.com","search":["a"],"options":["b"]},` +
+		`"interfaces":[{"name":"veth1"},{"mac":"\u2028","name":"","pciID":"\ufffd","socketPath":"\u0026"},{"mac":"0a:58:0a:58:00:05","mtu":1500,"name":"eth0",` +
+		`"pciID":"0000:00:01.0","sandbox":"/run/netns/\u003c\u0026\u003e","socketPath":"/s"}],` +
+		`"ips":[{"address":"10.88.0.5/24"},{"address":"2001:db8::5/64","gateway":"2001:db8::1","interface":0}],` +
+		`"routes":[{"dst":"198.18.0.0/15"},{"advmss":1360,"dst":"198.18.0.0/15","gw":"10.88.0.1","mtu":1400,` +
+		`"priority":5,"scope":253,"table":0}]}` + "\n"
+	var got bytes.Buffer
+	if err := Print(&got, full(t), "1.1.0"); err != nil || got.String() != want {
+		t.Errorf("%v: got\n%swant\n%s", err, &got, want)
+	}
 }
 
 func TestPrintRefusesAVersion(t *testing.T) {
