@@ -26,6 +26,7 @@ type Node struct {
 	host      *side
 	container *side
 	netns     ns.NetNS
+	settings  settings
 	home      int                         // the host's, a descriptor, once a container was entered
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
@@ -73,6 +74,7 @@ const ownNamespace = "/proc/thread-self/ns/net"
 // Close releases the sockets and the namespace.
 func (n *Node) Close() {
 	n.host.close()
+	n.settings.close()
 	if n.container != nil {
 		n.container.close()
 	}
