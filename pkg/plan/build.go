@@ -41,7 +41,7 @@ func Wire(cfg *netconf.Config) Plan {
 
 // Build is the whole plan for an attachment with the addresses it was given.
 func Build(cfg *netconf.Config, addrs Addresses) Plan {
-	b := builder{cfg: cfg, addrs: addrs, plan: Wire(cfg), held: map[*[]Object]*inventory{}}
+	b := builder{cfg: cfg, addrs: addrs, plan: Wire(cfg)}
 	b.leases()
 	b.bandwidth()
 	b.inside()
@@ -55,6 +55,9 @@ func Build(cfg *netconf.Config, addrs Addresses) Plan {
 	b.rules()
 	b.isolation()
 	b.shared()
+	for _, part := range []*[]Object{&b.plan.Common, &b.plan.Guards, &b.plan.Inside, &b.plan.Outside, &b.plan.Shared} {
+		*part = distinct(*part)
+	}
 	return b.plan
 }
 
@@ -137,30 +140,20 @@ type builder struct {
 	cfg   *netconf.Config
 	addrs Addresses
 	plan  Plan
-	held  map[*[]Object]*inventory
 }
 
-// inventory is what a part of the plan holds.
-type inventory struct {
-	ids   map[string]bool
-	count int // of objects that ids knows
-}
+// add appends objects to a part of the plan. Some it may have already: range sets may share a subnet or a gateway.
+func (b *builder) add(part *[]Object, objects ...Object) { *part = append(*part, objects...) }
 
-// add appends objects to a part of the plan, except those it has already: range sets may share a subnet or a gateway.
-func (b *builder) add(part *[]Object, objects ...Object) {
-	held := b.held[part]
-	if held == nil {
-		held = &inventory{ids: map[string]bool{}}
-		b.held[part] = held
-	}
-	for _, o := range objects {
-		for ; held.count < len(*part); held.count++ {
-			held.ids[(*part)[held.count].ID()] = true
-		}
-		if !held.ids[o.ID()] {
-			*part = append(*part, o)
-		}
-	}
+// distinct is a part of the plan without what it has already.
+func distinct(part []Object) []Object {
+	held := map[string]bool{}
+	return slices.DeleteFunc(part, func(o Object) bool {
+		id := o.ID()
+		again := held[id]
+		held[id] = true
+		return again
+	})
 }
 
 func (b *builder) leases() {

@@ -163,7 +163,9 @@ type Address struct {
 }
 
 // ID implements Object.
-func (a Address) ID() string { return fmt.Sprintf("%s address %s dev %s", a.Place, a.Prefix, a.Link) }
+func (a Address) ID() string {
+	return a.Place.String() + " address " + a.Prefix.String() + " dev " + a.Link
+}
 
 // Fields implements Object.
 func (a Address) Fields() []Field {
@@ -194,15 +196,14 @@ type Route struct {
 
 // ID implements Object. A route's identity in the kernel is its destination, table and metric.
 func (r Route) ID() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s route %s", r.Place, dst(r.Dst))
+	id := r.Place.String() + " route " + dst(r.Dst)
 	if r.Table != 0 && r.Table != mainTable {
-		fmt.Fprintf(&b, " table %d", r.Table)
+		id += " table " + strconv.Itoa(r.Table)
 	}
 	if r.Metric != 0 {
-		fmt.Fprintf(&b, " metric %d", r.Metric)
+		id += " metric " + strconv.Itoa(r.Metric)
 	}
-	return b.String()
+	return id
 }
 
 // Fields implements Object.
@@ -229,7 +230,9 @@ type Neighbour struct {
 }
 
 // ID implements Object.
-func (n Neighbour) ID() string { return fmt.Sprintf("%s neighbour %s dev %s", n.Place, n.Addr, n.Link) }
+func (n Neighbour) ID() string {
+	return n.Place.String() + " neighbour " + n.Addr.String() + " dev " + n.Link
+}
 
 // Fields implements Object.
 func (n Neighbour) Fields() []Field { return []Field{{"lladdr", n.MAC.String()}} }
@@ -246,7 +249,7 @@ type Sysctl struct {
 }
 
 // ID implements Object.
-func (s Sysctl) ID() string { return fmt.Sprintf("%s sysctl %s", s.Place, s.Key) }
+func (s Sysctl) ID() string { return s.Place.String() + " sysctl " + s.Key }
 
 // Fields implements Object.
 func (s Sysctl) Fields() []Field { return []Field{{value, s.Value}} }
