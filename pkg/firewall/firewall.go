@@ -27,8 +27,8 @@ func (f *Firewall) Close() { f.conn.close() }
 // Descriptors are those of the open sockets: a process that inherits them makes Close return at once.
 func (f *Firewall) Descriptors() []int {
 	var list []int
-	if f.conn.socket != nil {
-		list = append(list, f.conn.socket.fd)
+	if s, open := f.conn.socket.(*socket); open {
+		list = append(list, s.fd)
 	}
 	for _, s := range f.conn.unread {
 		list = append(list, s.fd)

@@ -13,7 +13,7 @@ import (
 // is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are mapped, but for a port on every address that others
 // have on single ones.
 func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
-	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true}, h, living)
+	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true, keys: claimed(h)}, h, living)
 	if code := cnierr.Of(err, 0); err != nil && code.Code == cnierr.KernelRefused {
 		return f.applyHostPorts(query{part: partOf(h)}, h, living)
 	}
@@ -62,11 +62,7 @@ type claim struct {
 
 func (c *claim) decide() error {
 	own := ownEntries(c.ports)
-	keys := append(slices.Clone(own), linkEntries(c.ports)...)
-	for _, p := range c.ports.Ports {
-		keys = append(keys, permitEntry(p), everyEntry(p), sharedEntry(p))
-	}
-	found, err := c.lookUp(keys)
+	found, err := c.found(claimed(c.ports))
 	if err != nil {
 		return err
 	}
@@ -86,6 +82,22 @@ func (c *claim) decide() error {
 	}
 	c.links(found)
 	return nil
+}
+
+// claimed are the keys of what an attachment wants, and of what may stand against it.
+func claimed(h plan.HostPorts) []entry {
+	keys := append(ownEntries(h), linkEntries(h)...)
+	for _, p := range h.Ports {
+		if p.Open {
+			keys = append(keys, permitEntry(p)) // of whoever had the port
+		}
+		if p.Wildcard() {
+			keys = append(keys, sharedEntry(p))
+		} else {
+			keys = append(keys, everyEntry(p))
+		}
+	}
+	return keys
 }
 
 // forget removes all that an attachment has.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -267,20 +266,19 @@ func TestForwardTableOfAnotherProcess(t *testing.T) {
 	defer owner.Close()
 	must(t, owner.transact(query{}, owner.conn.commit, func(*state) ([]message, error) {
 		const tableOwner = 1 << 1
-		table := ofFamily(tableFamily, change("add a table", unix.NFT_MSG_NEWTABLE, netlink.Create, func(ae *netlink.AttributeEncoder) {
-			ae.String(unix.NFTA_TABLE_NAME, "theirs")
-			ae.Uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
+		table := ofFamily(tableFamily, change("add a table", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(w *encoder) {
+			w.String(unix.NFTA_TABLE_NAME, "theirs")
+			w.Uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
 		}))
-		forward := ofFamily(tableFamily, change("add a chain", unix.NFT_MSG_NEWCHAIN, netlink.Create, func(ae *netlink.AttributeEncoder) {
-			ae.String(unix.NFTA_CHAIN_TABLE, "theirs")
-			ae.String(unix.NFTA_CHAIN_NAME, "forward")
-			ae.Nested(unix.NFTA_CHAIN_HOOK, func(ae *netlink.AttributeEncoder) error {
-				ae.Uint32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
-				ae.Int32(unix.NFTA_HOOK_PRIORITY, 0)
-				return nil
+		forward := ofFamily(tableFamily, change("add a chain", unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, func(w *encoder) {
+			w.String(unix.NFTA_CHAIN_TABLE, "theirs")
+			w.String(unix.NFTA_CHAIN_NAME, "forward")
+			w.Nested(unix.NFTA_CHAIN_HOOK, func(w *encoder) {
+				w.Uint32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
+				w.Int32(unix.NFTA_HOOK_PRIORITY, 0)
 			})
-			ae.Uint32(unix.NFTA_CHAIN_POLICY, 0)
-			ae.String(unix.NFTA_CHAIN_TYPE, "filter")
+			w.Uint32(unix.NFTA_CHAIN_POLICY, 0)
+			w.String(unix.NFTA_CHAIN_TYPE, "filter")
 		}))
 		return []message{table, forward}, nil
 	}))

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"net/netip"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -44,18 +43,23 @@ func familyOf(p netip.Prefix) *family {
 // masquerading is the part of the table that gives packets the host's address.
 func masquerading() part {
 	return part{
-		sets: []set{
-			{name: ipv4.set, key: nftables.TypeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
-			{name: ipv6.set, key: nftables.TypeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
+		sets: func() []set {
+			return []set{
+				{name: ipv4.set, key: typeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
+				{name: ipv6.set, key: typeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
+			}
 		},
 		chains: []chain{{
 			name:     "postrouting",
 			kind:     "nat",
 			hook:     unix.NF_INET_POST_ROUTING,
 			priority: 100, // NF_IP_PRI_NAT_SRC, "srcnat"
-			rules: []rule{
-				{what: "IPv4", family: ipv4, exprs: masquerade(ipv4), needs: needsMasquerade},
-				{what: "IPv6", family: ipv6, exprs: masquerade(ipv6), needs: needsMasquerade},
+			uses:     2,
+			rules: func() []rule {
+				return []rule{
+					{what: "IPv4", family: ipv4, exprs: masquerade(ipv4), needs: needsMasquerade},
+					{what: "IPv6", family: ipv6, exprs: masquerade(ipv6), needs: needsMasquerade},
+				}
 			},
 		}},
 	}
@@ -111,10 +115,13 @@ func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
 }
 
 // Apply makes the kernel masquerade the packets of a subnet: whatever is missing, the subnet's element, a rule or the
-// whole table, is added in one transaction. Where all is there it only looks (three requests). created tells that this
+// whole table, is added in one transaction. Where all is there it only looks, one round trip. created tells that this
 // call added the subnet. A subnet that contains or cuts one of another network is refused with Conflict.
 func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, ownerOf(m))
+	if f.masqueraded(fam, want) {
+		return false, nil
+	}
 	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
@@ -132,6 +139,33 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 		return append(msgs, addElements(fam.set, []span{want})), nil
 	})
 	return created && err == nil, err
+}
+
+// masqueraded reports, by a brief look, whether all is there. It asks for the two ends of the interval that the wanted
+// one's first address is in (nft_rbtree_get in net/netfilter/nft_set_rbtree.c, Linux 4.19): intervals do not overlap, so if
+// any covers the wanted one it is this one. Whoever looks at everything finds the rest, and says what is wrong.
+func (f *Firewall) masqueraded(fam *family, want span) bool {
+	next := want.first.Next()
+	if !next.IsValid() {
+		return false
+	}
+	s, err := f.observe(query{part: masquerading(), brief: true, keys: []entry{
+		{set: fam.set, key: want.first.AsSlice()}, {set: fam.set, key: next.AsSlice(), end: true},
+	}})
+	if err != nil || len(s.defects()) > 0 || len(s.found) != 2 {
+		return false
+	}
+	var ends []element
+	for _, x := range s.found {
+		key, _ := netip.AddrFromSlice(x.key)
+		ends = append(ends, element{key: key, end: x.end, owner: x.note})
+	}
+	have := join(ends)
+	if len(have) != 1 {
+		return false
+	}
+	_, present, _ := place(have, want)
+	return present
 }
 
 // Observe reports whether the kernel masquerades the packets of a subnet.
