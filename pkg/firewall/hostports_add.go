@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -14,7 +15,7 @@ import (
 // have on single ones.
 func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
 	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true, keys: claimed(h)}, h, living)
-	if code := cnierr.Of(err, 0); err != nil && code.Code == cnierr.KernelRefused {
+	if errors.Is(err, errIncomplete) || err != nil && cnierr.Of(err, 0).Code == cnierr.KernelRefused {
 		return f.applyHostPorts(query{part: partOf(h)}, h, living)
 	}
 	return created, evicted, err
@@ -41,7 +42,7 @@ func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (cre
 }
 
 // errIncomplete says that a brief look does not do.
-var errIncomplete = cnierr.New(cnierr.KernelRefused, "nftables table inet %s is not whole", tableName)
+var errIncomplete = errors.New("nftables table inet " + tableName + " is not whole")
 
 // partOf is the part that an attachment needs: what all share and, where not everybody may use its ports, the chain that
 // knows who may.

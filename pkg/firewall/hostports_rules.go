@@ -20,7 +20,7 @@ const (
 )
 
 // loopback is what only the host itself has.
-var loopback = netip.MustParsePrefix("127.0.0.0/8")
+const loopback = "127.0.0.0/8"
 
 // portSets are the names of one family's sets. Each key has protocol and port, those of an address the address first.
 type portSets struct {
@@ -121,7 +121,7 @@ func toHost() []rule {
 func fromOutside() []rule {
 	e := append(interfaceIsNot(expr.MetaKeyIIFNAME, "lo"), isFamily(ipv4)...)
 	return []rule{{what: "the host's loopback interface", family: ipv4, exprs: append(
-		append(e, inPrefix(expr.CmpOpEq, ipv4.dst, loopback)...), &expr.Verdict{Kind: expr.VerdictDrop})}}
+		append(e, inPrefix(expr.CmpOpEq, ipv4.dst, netip.MustParsePrefix(loopback))...), &expr.Verdict{Kind: expr.VerdictDrop})}}
 }
 
 // permit sends what is for a port that not everybody may use to the chain that knows who may. That chain returns for
@@ -185,7 +185,7 @@ func protocolAndPort(at uint32) []expr.Any {
 // container itself, and another container of the same bridge, to whom it would answer without asking the host. And where
 // the network wants it for all.
 func sources() []rule {
-	local := append(append(translated(), isFamily(ipv4)...), inPrefix(expr.CmpOpEq, ipv4.src, loopback)...)
+	local := append(append(translated(), isFamily(ipv4)...), inPrefix(expr.CmpOpEq, ipv4.src, netip.MustParsePrefix(loopback))...)
 	local = append(local, interfaceIsNot(expr.MetaKeyOIFNAME, "lo")...)
 	hairpin := append(marked(),
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register(0)},

@@ -15,21 +15,24 @@ import (
 // family is what differs between IPv4 and IPv6.
 type family struct {
 	name     string
-	proto    byte   // NFPROTO_*
-	set      string // of the subnets whose packets are masqueraded
-	src, dst uint32 // offset of the source and the destination address in the IP header (RFC 791, RFC 8200)
-	size     uint32 // of an address, in bytes
-	local    []netip.Prefix
+	proto    byte     // NFPROTO_*
+	set      string   // of the subnets whose packets are masqueraded
+	src, dst uint32   // offset of the source and the destination address in the IP header (RFC 791, RFC 8200)
+	size     uint32   // of an address, in bytes
+	local    []string // prefixes of what no router forwards
 }
+
+// The sets of masqueraded subnets.
+const masquerade4, masquerade6 = "masquerade4", "masquerade6"
 
 var (
 	ipv4 = &family{
-		name: "IPv4", proto: unix.NFPROTO_IPV4, set: "masquerade4", src: 12, dst: 16, size: 4,
-		local: []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32")},
+		name: "IPv4", proto: unix.NFPROTO_IPV4, set: masquerade4, src: 12, dst: 16, size: 4,
+		local: []string{"224.0.0.0/4", "255.255.255.255/32"},
 	}
 	ipv6 = &family{
-		name: "IPv6", proto: unix.NFPROTO_IPV6, set: "masquerade6", src: 8, dst: 24, size: 16,
-		local: []netip.Prefix{netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10")},
+		name: "IPv6", proto: unix.NFPROTO_IPV6, set: masquerade6, src: 8, dst: 24, size: 16,
+		local: []string{"ff00::/8", "fe80::/10"},
 	}
 )
 
@@ -78,7 +81,7 @@ func masquerade(f *family) []expr.Any {
 		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set, Invert: true},
 	}
 	for _, p := range f.local {
-		e = append(e, inPrefix(expr.CmpOpNeq, f.dst, p)...)
+		e = append(e, inPrefix(expr.CmpOpNeq, f.dst, netip.MustParsePrefix(p))...)
 	}
 	return append(e, &expr.Masq{})
 }
@@ -253,7 +256,7 @@ func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
 	return list, nil
 }
 
-var subnetSets = []string{ipv4.set, ipv6.set}
+var subnetSets = []string{masquerade4, masquerade6}
 
 // ownerOf is the comment of an element: the network, after the host end if it is that one's. No network is named so: CNI
 // allows no space in a name.

@@ -21,6 +21,8 @@ type socket struct {
 }
 
 const (
+	// usualRoom is for all that a look sends and receives.
+	usualRoom = 8 << 10
 	// longestAnswer is more than the kernel says about one object by its name, or with an error (NETLINK_CAP_ACK).
 	longestAnswer = 2 << 10
 	// longestPart is more than the kernel puts into one part of a list (32 KiB, netlink_recvmsg in af_netlink.c), if it is
@@ -50,7 +52,11 @@ func (s *socket) send(msgs []message) error {
 	for _, m := range msgs {
 		size += align(unix.SizeofNlMsghdr + len(m.data))
 	}
-	datagram := make([]byte, 0, size)
+	s.enlarge(size, len(msgs))
+	if len(s.room) < size {
+		s.room = make([]byte, max(usualRoom, size))
+	}
+	datagram := s.room[:0]   // the kernel has read it when it answers
 	for _, m := range msgs { // struct nlmsghdr
 		datagram = binary.NativeEndian.AppendUint32(datagram, uint32(unix.SizeofNlMsghdr+len(m.data)))
 		datagram = binary.NativeEndian.AppendUint16(datagram, m.kind)
@@ -59,15 +65,14 @@ func (s *socket) send(msgs []message) error {
 		datagram = append(datagram, m.data...)
 		datagram = append(datagram, make([]byte, align(len(m.data))-len(m.data))...)
 	}
-	s.makeRoom(len(datagram), len(msgs))
 	_, err := unix.Write(s.fd, datagram)
 	return os.NewSyscallError("write", err)
 }
 
-// makeRoom grows the buffers where the kernel's defaults (net.core.wmem_default and rmem_default, 208 KiB) do not hold a
+// enlarge grows the buffers where the kernel's defaults (net.core.wmem_default and rmem_default, 208 KiB) do not hold a
 // datagram, or one answer for each of its messages: a container may have ten thousands of ports. What cannot be had is
 // reported by the system call that needs it.
-func (s *socket) makeRoom(size, answers int) {
+func (s *socket) enlarge(size, answers int) {
 	const usual, answer = 128 << 10, 1 << 10 // what an answer takes of the buffer, with the kernel's own overhead
 	if size > usual {
 		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size)
@@ -88,7 +93,7 @@ func (a answer) exists() bool { return a.kind != 0 }
 // receive adds the messages of one datagram, of at most so many bytes, to answers.
 func (s *socket) receive(answers []answer, most int) ([]answer, error) {
 	if len(s.room) < most {
-		s.room = make([]byte, 2*most)
+		s.room = make([]byte, max(usualRoom, 2*most))
 	}
 	n, _, err := unix.Recvfrom(s.fd, s.room, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 	if err != nil {
