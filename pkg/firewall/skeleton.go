@@ -111,7 +111,8 @@ type chain struct {
 	hook     uint32
 	priority int32
 	// uses is what the kernel counts: rules of the chain, and jumps to it from rules of the part. It is anyNumber where
-	// elements jump to it.
+	// elements jump to it. Where rules change from one version of the plugin to the next, so must their number or the
+	// chain's name: an ADD that finds as many as it wants leaves them.
 	uses  int
 	rules func() []rule // nil: none
 }
