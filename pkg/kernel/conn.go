@@ -23,8 +23,7 @@ type side struct {
 	known     map[string]*netlink.LinkAttrs // interfaces met; an index never changes and is never reused
 	born      string                        // the end of the pair that this call made
 
-	directories map[string]int   // of its settings, by path
-	acceptRA    map[string]int32 // of interfaces met
+	acceptRA map[string]int32 // of interfaces met
 }
 
 // dial connects to the namespace of the calling thread, which is called space by who opens more of it.
@@ -35,7 +34,7 @@ func dial(space netns.NsHandle) (*side, error) {
 	}
 	// The loopback interface is the first of each namespace (LOOPBACK_IFINDEX, include/net/flow.h).
 	known := map[string]*netlink.LinkAttrs{"lo": {Name: "lo", Index: 1}}
-	return &side{space: space, socket: socket, known: known, directories: map[string]int{}, acceptRA: map[string]int32{}}, nil
+	return &side{space: space, socket: socket, known: known, acceptRA: map[string]int32{}}, nil
 }
 
 func (s *side) close() {
@@ -45,9 +44,6 @@ func (s *side) close() {
 	}
 	if s.library != nil {
 		s.library.Close()
-	}
-	for _, fd := range s.directories {
-		_ = unix.Close(fd)
 	}
 }
 

@@ -25,7 +25,8 @@ import (
 type Node struct {
 	host      *side
 	container *side
-	netns     ns.NetNS
+	netns     *space
+	settings  settings
 	home      int                         // the host's, a descriptor, once a container was entered
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
@@ -61,7 +62,7 @@ func (n *Node) Enter(path string) error {
 	}
 	n.netns, n.home = space, home
 	err = n.Inside(func() error {
-		n.container, err = dial(netns.NsHandle(space.Fd()))
+		n.container, err = dial(netns.NsHandle(space.fd))
 		return err
 	})
 	return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
@@ -73,41 +74,56 @@ const ownNamespace = "/proc/thread-self/ns/net"
 // Close releases the sockets and the namespace.
 func (n *Node) Close() {
 	n.host.close()
+	n.settings.close()
 	if n.container != nil {
 		n.container.close()
 	}
 	if n.netns != nil {
 		_ = unix.Close(n.home)
-		_ = n.netns.Close()
+		n.netns.close()
 	}
 }
 
-func openNamespace(path string, home int) (ns.NetNS, error) {
-	space, err := ns.GetNS(path)
-	if err != nil {
-		var gone ns.NSPathNotExistErr
-		if errors.As(err, &gone) {
-			return nil, cnierr.Wrap(cnierr.UnknownContainer, err, "CNI_NETNS: %q does not exist", path)
-		}
+// space is a container's network namespace.
+type space struct {
+	path string
+	fd   int
+}
+
+func (s *space) close() { _ = unix.Close(s.fd) }
+
+// openNamespace opens one as it is. The library's handle would be known to the runtime's poller, for which there is
+// nothing to wait.
+func openNamespace(path string, home int) (*space, error) {
+	err := ns.IsNSorErr(path)
+	s := &space{path: path, fd: -1}
+	if err == nil {
+		s.fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	var gone ns.NSPathNotExistErr
+	switch {
+	case errors.As(err, &gone) || errors.Is(err, unix.ENOENT):
+		return nil, cnierr.Wrap(cnierr.UnknownContainer, err, "CNI_NETNS: %q does not exist", path)
+	case err != nil:
 		return nil, cnierr.Wrap(cnierr.InvalidNetNS, err, "CNI_NETNS: %q is not a network namespace", path)
 	}
-	if err := usable(space, home); err != nil {
-		_ = space.Close()
+	if err := s.usable(home); err != nil {
+		s.close()
 		return nil, err
 	}
-	return space, nil
+	return s, nil
 }
 
 // usable refuses what is not a network namespace (ioctl_ns(2): NS_GET_NSTYPE, Linux 4.11), and the host's own. The
 // library takes any namespace, and any file of /proc, for one.
-func usable(space ns.NetNS, home int) error {
-	kind, err := unix.IoctlRetInt(int(space.Fd()), unix.NS_GET_NSTYPE)
+func (s *space) usable(home int) error {
+	kind, err := unix.IoctlRetInt(s.fd, unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
-		return cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is not a network namespace", space.Path())
+		return cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is not a network namespace", s.path)
 	}
-	own, err := same(int(space.Fd()), home)
+	own, err := same(s.fd, home)
 	if err == nil && own && !overridden() {
-		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", space.Path())
+		err = cnierr.New(cnierr.InvalidNetNS, "CNI_NETNS: %q is the host's own network namespace: want a container's", s.path)
 	}
 	return err
 }
@@ -135,15 +151,15 @@ func (n *Node) Inside(fn func() error) (err error) {
 		return fn()
 	}
 	runtime.LockOSThread()
-	if err := n.netns.Set(); err != nil {
+	if err := unix.Setns(n.netns.fd, unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
-		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.Path())
+		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.path)
 	}
 	n.entered = true
 	defer func() {
 		n.entered = false
 		if back := unix.Setns(n.home, unix.CLONE_NEWNET); back != nil {
-			err = errors.Join(err, cnierr.Wrap(cnierr.KernelRefused, back, "return from %s", n.netns.Path()))
+			err = errors.Join(err, cnierr.Wrap(cnierr.KernelRefused, back, "return from %s", n.netns.path))
 			return
 		}
 		runtime.UnlockOSThread()

@@ -62,7 +62,7 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
 	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Peer))
-	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(n.netns.Fd())))
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(n.netns.fd)))
 	if p.MTU > 0 {
 		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU))))
 	}
@@ -120,7 +120,7 @@ func (n *Node) explainPair(p plan.Pair, err error) error {
 			"this attachment exists already: interface %s belongs to %q: want a DEL before another ADD", p.Host, l.Attrs().Alias)
 	}
 	return cnierr.New(cnierr.InterfaceExists,
-		"CNI_IFNAME: an interface %q is already in %s: want a name that is free", p.Peer, n.netns.Path())
+		"CNI_IFNAME: an interface %q is already in %s: want a name that is free", p.Peer, n.netns.path)
 }
 
 // replaced reports whether an interface is not the one any more that was looked up, and forgets it if so.

@@ -127,4 +127,4 @@ func (n *Node) innerEnd(outer *netlink.LinkAttrs) (string, error) {
 
 // OwnNamespace reports whether the container's namespace is the plugin's own, which Enter allows to a caller who
 // insists.
-func (n *Node) OwnNamespace() (bool, error) { return same(int(n.netns.Fd()), n.home) }
+func (n *Node) OwnNamespace() (bool, error) { return same(n.netns.fd, n.home) }

@@ -12,10 +12,6 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// sysctls is where the kernel shows its settings; what lies below net/ follows the network namespace of the thread
-// that opens it (proc_net.c).
-const sysctls = "/proc/sys"
-
 // applySysctl reads first and writes only what differs: many are right already, and some writes take the RTNL lock. Of an
 // interface that this call made nothing has to be kept, and nothing is to be taken back.
 func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
@@ -23,15 +19,14 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 		return false, nil
 	}
 	err = n.in(s.Place, func() error {
-		path := filepath.Join(sysctls, s.Key)
 		if n.side(s.Place).ownSysctl(s.Key) {
-			err := n.side(s.Place).writeOwn(path, s.Value+"\n")
+			err := n.settings.write(s.Key, s.Value)
 			if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
 				return nil
 			}
 			return lacksIPv6(s.Key, err)
 		}
-		now, err := readSetting(path)
+		now, err := n.settings.read(s.Key)
 		if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
 			return nil
 		}
@@ -45,8 +40,7 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 		if s.Place == plan.Host {
 			n.before[s.Key] = now
 		}
-		// An empty line empties a list, writing nothing does not.
-		if err := writeFile(path, s.Value+"\n"); err != nil {
+		if err := n.settings.write(s.Key, s.Value); err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 		return nil
@@ -73,12 +67,12 @@ func (n *Node) undoSysctl(s plan.Sysctl) error {
 	if !ok || s.Place != plan.Host {
 		return nil
 	}
-	return writeFile(filepath.Join(sysctls, s.Key), before)
+	return n.settings.write(s.Key, before)
 }
 
 func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
 	err = n.in(s.Place, func() error {
-		now, err := readSetting(filepath.Join(sysctls, s.Key))
+		now, err := n.settings.read(s.Key)
 		if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
 			now, err = s.Value, nil
 		}
@@ -89,10 +83,4 @@ func (n *Node) observeSysctl(s plan.Sysctl) (got plan.Object, err error) {
 }
 
 // Setting reads a sysctl of the host.
-func (n *Node) Setting(key string) (string, error) { return readSetting(filepath.Join(sysctls, key)) }
-
-// readSetting gives the words of a setting with one space between them; the kernel puts tabs between numbers.
-func readSetting(path string) (string, error) {
-	b, err := readFile(path)
-	return strings.Join(strings.Fields(string(b)), " "), err
-}
+func (n *Node) Setting(key string) (string, error) { return n.settings.read(key) }

@@ -40,7 +40,7 @@ func (s *side) unlink(index int, hold []int) error {
 		hold = append(hold, s.netfilter.Socket.GetFd())
 	}
 	req, _ := s.linkRequest(unix.RTM_DELLINK, unix.NLM_F_ECHO, index)
-	child, err := forkWrite(fd, req.Serialize(), hold)
+	child, err := startWrite(fd, req.Serialize(), hold)
 	if err != nil {
 		return s.deleteIndex(index)
 	}

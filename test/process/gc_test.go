@@ -234,7 +234,13 @@ func TestStatusOfSettings(t *testing.T) {
 			unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
 		)
 	}
-	noIPv6 := func() error { return unix.Mount("none", "/proc/sys/net/ipv6", "tmpfs", 0, "") }
+	noIPv6 := func() error {
+		return errors.Join(
+			unix.Mount("none", "/proc/sys/net/ipv6", "tmpfs", 0, ""),
+			// A process that may have a /proc/sys of its own would see through it.
+			confine(onCall(unix.SYS_FSOPEN, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM))),
+		)
+	}
 	ipv4 := with(bridged, `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/24"}]]}}`)
 	for _, tt := range []struct {
 		name, verb, config string
@@ -246,6 +252,7 @@ func TestStatusOfSettings(t *testing.T) {
 		{"read-only, and no addresses", "STATUS", with(layer2, `{"bridge": "br1"}`), readOnly, 0, nil},
 		{"no IPv6", "STATUS", bridged, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
 		{"no IPv6, and IPv4 alone", "STATUS", ipv4, noIPv6, 0, nil},
+		{"read-only, an ADD", "ADD", bridged, readOnly, 100, []string{"read-only file system"}},
 		{"no IPv6, an ADD", "ADD", bridged, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
 		{"no IPv6, and an ADD of IPv4 alone", "ADD", ipv4, noIPv6, 0, nil},
 	} {
