@@ -26,36 +26,36 @@ type encoder struct {
 	err   error // the first thing that could not be written
 }
 
-// String writes a text, closed by NUL.
-func (e *encoder) String(kind uint16, s string) {
+// text writes a text, closed by NUL.
+func (e *encoder) text(kind uint16, s string) {
 	at := e.begin(kind)
 	e.bytes = append(append(e.bytes, s...), 0)
 	e.end(at)
 }
 
-// Bytes writes a value as it is.
-func (e *encoder) Bytes(kind uint16, b []byte) {
+// value writes a value as it is.
+func (e *encoder) value(kind uint16, b []byte) {
 	at := e.begin(kind)
 	e.bytes = append(e.bytes, b...)
 	e.end(at)
 }
 
-func (e *encoder) Uint32(kind uint16, n uint32) {
+func (e *encoder) uint32(kind uint16, n uint32) {
 	at := e.begin(kind)
 	e.bytes = binary.BigEndian.AppendUint32(e.bytes, n)
 	e.end(at)
 }
 
-func (e *encoder) Int32(kind uint16, n int32) { e.Uint32(kind, uint32(n)) }
+func (e *encoder) int32(kind uint16, n int32) { e.uint32(kind, uint32(n)) }
 
-func (e *encoder) Uint64(kind uint16, n uint64) {
+func (e *encoder) uint64(kind uint16, n uint64) {
 	at := e.begin(kind)
 	e.bytes = binary.BigEndian.AppendUint64(e.bytes, n)
 	e.end(at)
 }
 
-// Nested writes what fill writes as one attribute.
-func (e *encoder) Nested(kind uint16, fill func(*encoder)) {
+// nested writes what fill writes as one attribute.
+func (e *encoder) nested(kind uint16, fill func(*encoder)) {
 	at := e.begin(kind | unix.NLA_F_NESTED)
 	fill(e)
 	e.end(at)
@@ -84,23 +84,23 @@ type attribute struct {
 	value []byte
 }
 
-func (a attribute) Uint32() uint32 {
+func (a attribute) uint32() uint32 {
 	if len(a.value) != 4 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(a.value)
 }
 
-func (a attribute) Int32() int32 { return int32(a.Uint32()) }
+func (a attribute) int32() int32 { return int32(a.uint32()) }
 
-func (a attribute) Uint64() uint64 {
+func (a attribute) uint64() uint64 {
 	if len(a.value) != 8 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(a.value)
 }
 
-func (a attribute) String() string { return unix.ByteSliceToString(a.value) }
+func (a attribute) text() string { return unix.ByteSliceToString(a.value) }
 
 // attributes reads what is in a value, as far as it is one attribute after another.
 func (a attribute) attributes(visit func(attribute)) error {

@@ -58,7 +58,7 @@ func (c *conn) rehearse(generation uint32, msgs []message) error {
 
 func (c *conn) batch(generation uint32, msgs []message, end ...message) error {
 	var guard encoder
-	guard.Uint32(unix.NFNL_BATCH_GENID, generation)
+	guard.uint32(unix.NFNL_BATCH_GENID, generation)
 	begin := marker(unix.NFNL_MSG_BATCH_BEGIN)
 	begin.data = append(begin.data, guard.bytes...)
 	begin.what, begin.needs = msgs[0].what, msgs[0].needs // what it fails with is said of the first
@@ -148,5 +148,6 @@ func (c *conn) send(requests []message) error {
 
 // marker is the message that begins or ends a batch of nftables messages.
 func marker(kind uint16) message {
-	return message{kind: kind, data: []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}} // struct nfgenmsg
+	header := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES} // struct nfgenmsg
+	return message{kind: kind, data: header}
 }

@@ -22,11 +22,13 @@ var (
 // concatenation is the type of several values, each in registers of its own. Of its number each value's has six bits
 // (TYPE_BITS of nftables).
 func concatenation(first datatype, more ...datatype) datatype {
-	t := datatype{first.name, first.number, uint32(align(int(first.size)))} // registers are as wide as attributes are aligned
+	const register = 4 // bytes
+	fill := func(size uint32) uint32 { return (size + register - 1) / register * register }
+	t := datatype{first.name, first.number, fill(first.size)}
 	for _, next := range more {
 		t.name += " . " + next.name
 		t.number = t.number<<6 | next.number
-		t.size += uint32(align(int(next.size)))
+		t.size += fill(next.size)
 	}
 	return t
 }

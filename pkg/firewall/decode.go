@@ -29,7 +29,7 @@ func decodeState(answers []answer) (*state, error) {
 		case unix.NFT_MSG_NEWGEN:
 			err = attributes(m, func(a attribute) {
 				if a.kind == unix.NFTA_GEN_ID {
-					s.generation = a.Uint32()
+					s.generation = a.uint32()
 				}
 			})
 		case unix.NFT_MSG_NEWTABLE:
@@ -65,9 +65,9 @@ func decodeTable(m answer) (*tableState, error) {
 	return &t, attributes(m, func(a attribute) {
 		switch a.kind {
 		case unix.NFTA_TABLE_FLAGS:
-			t.dormant = a.Uint32()&unix.NFT_TABLE_F_DORMANT != 0
+			t.dormant = a.uint32()&unix.NFT_TABLE_F_DORMANT != 0
 		case unix.NFTA_TABLE_USE:
-			t.objects = a.Uint32()
+			t.objects = a.uint32()
 		}
 	})
 }
@@ -77,17 +77,17 @@ func (s *state) decodeSet(m answer) error {
 	return attributes(m, func(a attribute) {
 		switch a.kind {
 		case unix.NFTA_SET_NAME:
-			s.sets[a.String()] = &set
+			s.sets[a.text()] = &set
 		case unix.NFTA_SET_FLAGS:
-			set.flags = a.Uint32()
+			set.flags = a.uint32()
 		case unix.NFTA_SET_KEY_TYPE:
-			set.keyType = a.Uint32()
+			set.keyType = a.uint32()
 		case unix.NFTA_SET_KEY_LEN:
-			set.keyLen = a.Uint32()
+			set.keyLen = a.uint32()
 		case unix.NFTA_SET_DATA_TYPE:
-			set.dataType = a.Uint32()
+			set.dataType = a.uint32()
 		case unix.NFTA_SET_DATA_LEN:
-			set.dataLen = a.Uint32()
+			set.dataLen = a.uint32()
 		}
 	})
 }
@@ -103,22 +103,22 @@ func decodeChain(m answer) (c listedChain, err error) {
 	err = attributes(m, func(a attribute) {
 		switch a.kind {
 		case unix.NFTA_CHAIN_TABLE:
-			c.table = a.String()
+			c.table = a.text()
 		case unix.NFTA_CHAIN_NAME:
-			c.name = a.String()
+			c.name = a.text()
 		case unix.NFTA_CHAIN_TYPE:
-			c.kind = a.String()
+			c.kind = a.text()
 		case unix.NFTA_CHAIN_POLICY:
-			c.policy = a.Uint32()
+			c.policy = a.uint32()
 		case unix.NFTA_CHAIN_USE:
-			c.uses = a.Uint32()
+			c.uses = a.uint32()
 		case unix.NFTA_CHAIN_HOOK:
 			nested(a, func(a attribute) {
 				switch a.kind {
 				case unix.NFTA_HOOK_HOOKNUM:
-					c.hook = a.Uint32()
+					c.hook = a.uint32()
 				case unix.NFTA_HOOK_PRIORITY:
-					c.priority = a.Int32()
+					c.priority = a.int32()
 				}
 			})
 		}
@@ -141,9 +141,9 @@ func decodeRule(m answer) (r listedRule, err error) {
 	err = attributes(m, func(a attribute) {
 		switch a.kind {
 		case unix.NFTA_RULE_CHAIN:
-			r.chain = a.String()
+			r.chain = a.text()
 		case unix.NFTA_RULE_HANDLE:
-			r.handle = a.Uint64()
+			r.handle = a.uint64()
 		case unix.NFTA_RULE_EXPRESSIONS:
 			nested(a, func(a attribute) {
 				r.exprs = append(r.exprs, decodeExpression(a))
@@ -159,7 +159,7 @@ func decodeExpression(a attribute) (e expression) {
 	nested(a, func(a attribute) {
 		switch a.kind {
 		case unix.NFTA_EXPR_NAME:
-			e.name = a.String()
+			e.name = a.text()
 		case unix.NFTA_EXPR_DATA:
 			e.data = a.value
 		}
@@ -215,7 +215,7 @@ func decodeElement(a attribute) (e element) {
 				e.key, _ = netip.AddrFromSlice(a.value)
 			})
 		case unix.NFTA_SET_ELEM_FLAGS:
-			e.end = a.Uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			e.end = a.uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
 			e.owner = comment(a.value)
 		}

@@ -45,7 +45,7 @@ func build(kind, flags uint16, fill func(*encoder)) message {
 func (e *encoder) expression(family byte, x expr.Any) {
 	b, err := expr.Marshal(family, x)
 	e.err = cmp.Or(e.err, err)
-	e.Bytes(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
+	e.value(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
 }
 
 // change makes a message of a batch. Each is acknowledged.
@@ -57,8 +57,8 @@ func change(what string, kind, flags uint16, fill func(*encoder)) message {
 
 func addTable(p part) message {
 	m := change("add the table", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(w *encoder) {
-		w.String(unix.NFTA_TABLE_NAME, tableName)
-		w.Uint32(unix.NFTA_TABLE_FLAGS, 0)
+		w.text(unix.NFTA_TABLE_NAME, tableName)
+		w.uint32(unix.NFTA_TABLE_FLAGS, 0)
 	})
 	m.needs = needsInet
 	if p.bridges {
@@ -69,7 +69,7 @@ func addTable(p part) message {
 
 func deleteTable() message {
 	return change("delete the table", unix.NFT_MSG_DELTABLE, 0, func(w *encoder) {
-		w.String(unix.NFTA_TABLE_NAME, tableName)
+		w.text(unix.NFTA_TABLE_NAME, tableName)
 	})
 }
 
@@ -77,12 +77,12 @@ func deleteTable() message {
 func addSet(s set, id uint32) message {
 	const flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	return change("add set "+s.name, unix.NFT_MSG_NEWSET, flags, func(w *encoder) {
-		w.String(unix.NFTA_SET_TABLE, tableName)
-		w.String(unix.NFTA_SET_NAME, s.name)
-		w.Uint32(unix.NFTA_SET_FLAGS, s.allFlags())
-		w.Uint32(unix.NFTA_SET_KEY_TYPE, s.key.number)
-		w.Uint32(unix.NFTA_SET_KEY_LEN, s.key.size)
-		w.Uint32(unix.NFTA_SET_ID, id)
+		w.text(unix.NFTA_SET_TABLE, tableName)
+		w.text(unix.NFTA_SET_NAME, s.name)
+		w.uint32(unix.NFTA_SET_FLAGS, s.allFlags())
+		w.uint32(unix.NFTA_SET_KEY_TYPE, s.key.number)
+		w.uint32(unix.NFTA_SET_KEY_LEN, s.key.size)
+		w.uint32(unix.NFTA_SET_ID, id)
 		// For nft, which otherwise lists keys and data in the wrong byte order. A name or a group alone counts as a number of the host's.
 		const host, network = 1, 2 // enum byteorder of nft
 		order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, network)
@@ -90,17 +90,17 @@ func addSet(s set, id uint32) message {
 			order = userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, host)
 		}
 		if s.isMap() {
-			w.Uint32(unix.NFTA_SET_DATA_TYPE, s.dataType())
-			w.Uint32(unix.NFTA_SET_DATA_LEN, s.data.size)
+			w.uint32(unix.NFTA_SET_DATA_TYPE, s.dataType())
+			w.uint32(unix.NFTA_SET_DATA_LEN, s.data.size)
 			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, network)
 		}
-		w.Bytes(unix.NFTA_SET_USERDATA, order)
+		w.value(unix.NFTA_SET_USERDATA, order)
 		if s.timeout != 0 {
-			w.Uint64(unix.NFTA_SET_TIMEOUT, uint64(s.timeout.Milliseconds()))
+			w.uint64(unix.NFTA_SET_TIMEOUT, uint64(s.timeout.Milliseconds()))
 		}
 		if s.size != 0 {
-			w.Nested(unix.NFTA_SET_DESC, func(w *encoder) {
-				w.Uint32(unix.NFTA_SET_DESC_SIZE, s.size)
+			w.nested(unix.NFTA_SET_DESC, func(w *encoder) {
+				w.uint32(unix.NFTA_SET_DESC_SIZE, s.size)
 			})
 		}
 	})
@@ -108,25 +108,25 @@ func addSet(s set, id uint32) message {
 
 func deleteSet(s set) message {
 	return change("delete set "+s.name, unix.NFT_MSG_DELSET, 0, func(w *encoder) {
-		w.String(unix.NFTA_SET_TABLE, tableName)
-		w.String(unix.NFTA_SET_NAME, s.name)
+		w.text(unix.NFTA_SET_TABLE, tableName)
+		w.text(unix.NFTA_SET_NAME, s.name)
 	})
 }
 
 func addChain(c chain) message {
 	const flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	m := change("add chain "+c.name, unix.NFT_MSG_NEWCHAIN, flags, func(w *encoder) {
-		w.String(unix.NFTA_CHAIN_TABLE, tableName)
-		w.String(unix.NFTA_CHAIN_NAME, c.name)
+		w.text(unix.NFTA_CHAIN_TABLE, tableName)
+		w.text(unix.NFTA_CHAIN_NAME, c.name)
 		if !c.isBase() {
 			return
 		}
-		w.Nested(unix.NFTA_CHAIN_HOOK, func(w *encoder) {
-			w.Uint32(unix.NFTA_HOOK_HOOKNUM, c.hook)
-			w.Int32(unix.NFTA_HOOK_PRIORITY, c.priority)
+		w.nested(unix.NFTA_CHAIN_HOOK, func(w *encoder) {
+			w.uint32(unix.NFTA_HOOK_HOOKNUM, c.hook)
+			w.int32(unix.NFTA_HOOK_PRIORITY, c.priority)
 		})
-		w.Uint32(unix.NFTA_CHAIN_POLICY, acceptPolicy)
-		w.String(unix.NFTA_CHAIN_TYPE, c.kind)
+		w.uint32(unix.NFTA_CHAIN_POLICY, acceptPolicy)
+		w.text(unix.NFTA_CHAIN_TYPE, c.kind)
 	})
 	if c.kind == "nat" {
 		m.needs = needsNAT
@@ -136,25 +136,25 @@ func addChain(c chain) message {
 
 func deleteChain(c chain) message {
 	return change("delete chain "+c.name, unix.NFT_MSG_DELCHAIN, 0, func(w *encoder) {
-		w.String(unix.NFTA_CHAIN_TABLE, tableName)
-		w.String(unix.NFTA_CHAIN_NAME, c.name)
+		w.text(unix.NFTA_CHAIN_TABLE, tableName)
+		w.text(unix.NFTA_CHAIN_NAME, c.name)
 	})
 }
 
 // flushChain deletes all rules of a chain: the message names none.
 func flushChain(c chain) message {
 	return change("empty chain "+c.name, unix.NFT_MSG_DELRULE, 0, func(w *encoder) {
-		w.String(unix.NFTA_RULE_TABLE, tableName)
-		w.String(unix.NFTA_RULE_CHAIN, c.name)
+		w.text(unix.NFTA_RULE_TABLE, tableName)
+		w.text(unix.NFTA_RULE_CHAIN, c.name)
 	})
 }
 
 func addRule(c chain, r rule) message {
 	what := fmt.Sprintf("add the rule for %s to chain %s", r.what, c.name)
 	m := change(what, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, func(w *encoder) {
-		w.String(unix.NFTA_RULE_TABLE, tableName)
-		w.String(unix.NFTA_RULE_CHAIN, c.name)
-		w.Nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
+		w.text(unix.NFTA_RULE_TABLE, tableName)
+		w.text(unix.NFTA_RULE_CHAIN, c.name)
+		w.nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
 			for _, e := range r.exprs {
 				w.expression(tableFamily, e)
 			}
@@ -176,12 +176,12 @@ func deleteElements(name string, spans []span) message {
 
 func elementList(name string, spans []span) func(*encoder) {
 	return func(w *encoder) {
-		w.String(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		w.String(unix.NFTA_SET_ELEM_LIST_SET, name)
-		w.Nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(w *encoder) {
+		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		w.text(unix.NFTA_SET_ELEM_LIST_SET, name)
+		w.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(w *encoder) {
 			for _, s := range spans {
 				for _, e := range s.elements() {
-					w.Nested(unix.NFTA_LIST_ELEM, e.encode)
+					w.nested(unix.NFTA_LIST_ELEM, e.encode)
 				}
 			}
 		})
@@ -189,14 +189,14 @@ func elementList(name string, spans []span) func(*encoder) {
 }
 
 func (e element) encode(w *encoder) {
-	w.Nested(unix.NFTA_SET_ELEM_KEY, func(w *encoder) {
-		w.Bytes(unix.NFTA_DATA_VALUE, e.key.AsSlice())
+	w.nested(unix.NFTA_SET_ELEM_KEY, func(w *encoder) {
+		w.value(unix.NFTA_DATA_VALUE, e.key.AsSlice())
 	})
 	if e.end {
-		w.Uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+		w.uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 	}
 	if e.owner != "" {
 		comment := userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.owner)
-		w.Bytes(unix.NFTA_SET_ELEM_USERDATA, comment)
+		w.value(unix.NFTA_SET_ELEM_USERDATA, comment)
 	}
 }

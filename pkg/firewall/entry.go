@@ -120,8 +120,8 @@ func (c *conn) some(set string) ([]entry, error) {
 
 func listEntries(set string) message {
 	return get("list "+set, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(w *encoder) {
-		w.String(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		w.String(unix.NFTA_SET_ELEM_LIST_SET, set)
+		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	})
 }
 
@@ -158,11 +158,11 @@ func changeEntries(what string, kind, flags uint16, entries []entry) []message {
 
 func entryList(set string, entries []entry) func(*encoder) {
 	return func(w *encoder) {
-		w.String(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		w.String(unix.NFTA_SET_ELEM_LIST_SET, set)
-		w.Nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(w *encoder) {
+		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
+		w.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(w *encoder) {
 			for _, e := range entries {
-				w.Nested(unix.NFTA_LIST_ELEM, e.encode)
+				w.nested(unix.NFTA_LIST_ELEM, e.encode)
 			}
 		})
 	}
@@ -171,26 +171,26 @@ func entryList(set string, entries []entry) func(*encoder) {
 func (e entry) encode(w *encoder) {
 	datum := func(b []byte) func(*encoder) {
 		return func(w *encoder) {
-			w.Bytes(unix.NFTA_DATA_VALUE, b)
+			w.value(unix.NFTA_DATA_VALUE, b)
 		}
 	}
-	w.Nested(unix.NFTA_SET_ELEM_KEY, datum(e.key))
+	w.nested(unix.NFTA_SET_ELEM_KEY, datum(e.key))
 	if e.end {
-		w.Uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+		w.uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 	}
 	if e.value != nil {
-		w.Nested(unix.NFTA_SET_ELEM_DATA, datum(e.value))
+		w.nested(unix.NFTA_SET_ELEM_DATA, datum(e.value))
 	}
 	if e.jump != "" {
-		w.Nested(unix.NFTA_SET_ELEM_DATA, func(w *encoder) {
-			w.Nested(unix.NFTA_DATA_VERDICT, func(w *encoder) {
-				w.Int32(unix.NFTA_VERDICT_CODE, int32(expr.VerdictJump))
-				w.String(unix.NFTA_VERDICT_CHAIN, e.jump)
+		w.nested(unix.NFTA_SET_ELEM_DATA, func(w *encoder) {
+			w.nested(unix.NFTA_DATA_VERDICT, func(w *encoder) {
+				w.int32(unix.NFTA_VERDICT_CODE, int32(expr.VerdictJump))
+				w.text(unix.NFTA_VERDICT_CHAIN, e.jump)
 			})
 		})
 	}
 	if e.note != "" {
-		w.Bytes(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.note))
+		w.value(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.note))
 	}
 }
 
@@ -218,7 +218,7 @@ func decodeEntries(m answer) (list []entry, err error) {
 	err = attributes(m, func(a attribute) {
 		switch a.kind {
 		case unix.NFTA_SET_ELEM_LIST_SET:
-			set = a.String()
+			set = a.text()
 		case unix.NFTA_SET_ELEM_LIST_ELEMENTS:
 			nested(a, func(a attribute) { list = append(list, decodeEntry(a)) })
 		}
@@ -237,7 +237,7 @@ func decodeEntry(a attribute) (e entry) {
 		case unix.NFTA_SET_ELEM_DATA:
 			nested(a, func(a attribute) { decodeDatum(a, &e) })
 		case unix.NFTA_SET_ELEM_FLAGS:
-			e.end = a.Uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			e.end = a.uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
 			e.note = comment(a.value)
 		}
@@ -252,7 +252,7 @@ func decodeDatum(a attribute, e *entry) {
 	case unix.NFTA_DATA_VERDICT:
 		nested(a, func(a attribute) {
 			if a.kind == unix.NFTA_VERDICT_CHAIN {
-				e.jump = a.String()
+				e.jump = a.text()
 			}
 		})
 	}

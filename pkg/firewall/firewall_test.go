@@ -490,7 +490,9 @@ func TestExplain(t *testing.T) {
 		},
 		{"no memory", addTable(part{}), unix.ENOMEM, cnierr.KernelRefused, "add the table"},
 		{
-			"with the kernel's own words", addTable(part{}), refusal{unix.EINVAL, "not like this"},
+			"with the kernel's own words",
+			addTable(part{}),
+			refusal{unix.EINVAL, "not like this"},
 			cnierr.KernelRefused, "invalid argument (not like this)",
 		},
 	} {

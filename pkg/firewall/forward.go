@@ -206,18 +206,18 @@ func (c foreignChain) addRule(exprs []expr.Any, note string, before *listedRule)
 		flags = unix.NLM_F_CREATE
 	}
 	m := change("add a rule to "+c.String(), unix.NFT_MSG_NEWRULE, flags, func(w *encoder) {
-		w.String(unix.NFTA_RULE_TABLE, c.table)
-		w.String(unix.NFTA_RULE_CHAIN, c.name)
+		w.text(unix.NFTA_RULE_TABLE, c.table)
+		w.text(unix.NFTA_RULE_CHAIN, c.name)
 		if before != nil {
-			w.Uint64(unix.NFTA_RULE_POSITION, before.handle)
+			w.uint64(unix.NFTA_RULE_POSITION, before.handle)
 		}
-		w.Nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
+		w.nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
 			for _, e := range exprs {
 				w.expression(c.family, e)
 			}
 		})
 		// Of a rule the comment has the same number as of an element.
-		w.Bytes(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, note))
+		w.value(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, note))
 	})
 	if c.isXtables() {
 		m.needs = "xt_devgroup (CONFIG_NETFILTER_XT_MATCH_DEVGROUP)"
@@ -227,9 +227,9 @@ func (c foreignChain) addRule(exprs []expr.Any, note string, before *listedRule)
 
 func (c foreignChain) deleteRule(r listedRule) message {
 	m := change("delete a rule of "+c.String(), unix.NFT_MSG_DELRULE, 0, func(w *encoder) {
-		w.String(unix.NFTA_RULE_TABLE, c.table)
-		w.String(unix.NFTA_RULE_CHAIN, c.name)
-		w.Uint64(unix.NFTA_RULE_HANDLE, r.handle)
+		w.text(unix.NFTA_RULE_TABLE, c.table)
+		w.text(unix.NFTA_RULE_CHAIN, c.name)
+		w.uint64(unix.NFTA_RULE_HANDLE, r.handle)
 	})
 	return ofFamily(c.family, m)
 }
@@ -275,8 +275,8 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 func (c *conn) foreignRules(f foreignChain) ([]listedRule, error) {
 	request := ofFamily(f.family, get("list the rules of "+f.String(), unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP,
 		func(w *encoder) {
-			w.String(unix.NFTA_RULE_TABLE, f.table)
-			w.String(unix.NFTA_RULE_CHAIN, f.name)
+			w.text(unix.NFTA_RULE_TABLE, f.table)
+			w.text(unix.NFTA_RULE_CHAIN, f.name)
 		}))
 	list, err := c.dump(request)
 	if err != nil {
@@ -299,7 +299,7 @@ func (c *conn) foreignRules(f foreignChain) ([]listedRule, error) {
 // dormant reports whether the chain's table is one whose chains are not hooked, or gone meanwhile.
 func (c *conn) dormant(f foreignChain) (bool, error) {
 	request := ofFamily(f.family, get("read table "+f.table, unix.NFT_MSG_GETTABLE, 0, func(w *encoder) {
-		w.String(unix.NFTA_TABLE_NAME, f.table)
+		w.text(unix.NFTA_TABLE_NAME, f.table)
 	}))
 	answers, err := c.ask([]message{request})
 	if err != nil || !answers[0].exists() {

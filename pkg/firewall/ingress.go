@@ -38,8 +38,8 @@ const (
 // a bridge the host end is known to the bridge alone: there packets are marked for portIngress to decide.
 func ingress() part {
 	return part{sets: ingressSets, chains: []chain{
-		{name: "ingress_policy", uses: 6 + 3, rules: func() []rule { return append(welcome(accepted), unwelcome(dropped)...) }},
-		{name: "ingress_isolated", uses: 4 + 1, rules: func() []rule { return append(invited(accepted), unwelcome(dropped)...) }},
+		{name: "ingress_policy", uses: 6 + 3, rules: policed},
+		{name: "ingress_isolated", uses: 4 + 1, rules: isolated},
 		{name: "ingress_mark", uses: 9 + 1, rules: ingressMark},
 		{name: "ingress", kind: "filter", hook: unix.NF_INET_FORWARD, priority: 0, uses: 5, rules: toContainers},
 		{name: "ingress_output", kind: "filter", hook: unix.NF_INET_LOCAL_OUT, priority: 0, uses: 1, rules: ofHost},
@@ -56,6 +56,10 @@ func ingressSets() []set {
 		{name: podGroups, key: typeDevGroup},
 	}
 }
+
+func policed() []rule { return append(welcome(accepted), unwelcome(dropped)...) }
+
+func isolated() []rule { return append(invited(accepted), unwelcome(dropped)...) }
 
 func toContainers() []rule {
 	return []rule{

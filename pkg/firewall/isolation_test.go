@@ -267,18 +267,18 @@ func TestForwardTableOfAnotherProcess(t *testing.T) {
 	must(t, owner.transact(query{}, owner.conn.commit, func(*state) ([]message, error) {
 		const tableOwner = 1 << 1
 		table := ofFamily(tableFamily, change("add a table", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(w *encoder) {
-			w.String(unix.NFTA_TABLE_NAME, "theirs")
-			w.Uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
+			w.text(unix.NFTA_TABLE_NAME, "theirs")
+			w.uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
 		}))
 		forward := ofFamily(tableFamily, change("add a chain", unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, func(w *encoder) {
-			w.String(unix.NFTA_CHAIN_TABLE, "theirs")
-			w.String(unix.NFTA_CHAIN_NAME, "forward")
-			w.Nested(unix.NFTA_CHAIN_HOOK, func(w *encoder) {
-				w.Uint32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
-				w.Int32(unix.NFTA_HOOK_PRIORITY, 0)
+			w.text(unix.NFTA_CHAIN_TABLE, "theirs")
+			w.text(unix.NFTA_CHAIN_NAME, "forward")
+			w.nested(unix.NFTA_CHAIN_HOOK, func(w *encoder) {
+				w.uint32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
+				w.int32(unix.NFTA_HOOK_PRIORITY, 0)
 			})
-			w.Uint32(unix.NFTA_CHAIN_POLICY, 0)
-			w.String(unix.NFTA_CHAIN_TYPE, "filter")
+			w.uint32(unix.NFTA_CHAIN_POLICY, 0)
+			w.text(unix.NFTA_CHAIN_TYPE, "filter")
 		}))
 		return []message{table, forward}, nil
 	}))

@@ -87,9 +87,9 @@ func (c *conn) rules(s *state) error {
 // rulesOf lists the rules of a chain, or with "" those of the whole table, and gives each to its chain.
 func (c *conn) rulesOf(chain string, s *state) error {
 	request := get("list the rules", unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(w *encoder) {
-		w.String(unix.NFTA_RULE_TABLE, tableName)
+		w.text(unix.NFTA_RULE_TABLE, tableName)
 		if chain != "" {
-			w.String(unix.NFTA_RULE_CHAIN, chain)
+			w.text(unix.NFTA_RULE_CHAIN, chain)
 		}
 	})
 	list, err := c.dump(s.part.addressed([]message{request})[0])
@@ -110,8 +110,8 @@ func (c *conn) rulesOf(chain string, s *state) error {
 
 func (c *conn) spans(set string) ([]span, error) {
 	request := get("list set "+set, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(w *encoder) {
-		w.String(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		w.String(unix.NFTA_SET_ELEM_LIST_SET, set)
+		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	})
 	list, err := c.dump(request)
 	if err != nil {
@@ -141,20 +141,20 @@ func getGeneration() message {
 
 func getTable() message {
 	return get("read the table", unix.NFT_MSG_GETTABLE, 0, func(w *encoder) {
-		w.String(unix.NFTA_TABLE_NAME, tableName)
+		w.text(unix.NFTA_TABLE_NAME, tableName)
 	})
 }
 
 func getSet(name string) message {
 	return get("read set "+name, unix.NFT_MSG_GETSET, 0, func(w *encoder) {
-		w.String(unix.NFTA_SET_TABLE, tableName)
-		w.String(unix.NFTA_SET_NAME, name)
+		w.text(unix.NFTA_SET_TABLE, tableName)
+		w.text(unix.NFTA_SET_NAME, name)
 	})
 }
 
 func getChain(name string) message {
 	return get("read chain "+name, unix.NFT_MSG_GETCHAIN, 0, func(w *encoder) {
-		w.String(unix.NFTA_CHAIN_TABLE, tableName)
-		w.String(unix.NFTA_CHAIN_NAME, name)
+		w.text(unix.NFTA_CHAIN_TABLE, tableName)
+		w.text(unix.NFTA_CHAIN_NAME, name)
 	})
 }

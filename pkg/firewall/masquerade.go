@@ -145,8 +145,8 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 }
 
 // masqueraded reports, by a brief look, whether all is there. It asks for the two ends of the interval that the wanted
-// one's first address is in (nft_rbtree_get in net/netfilter/nft_set_rbtree.c, Linux 4.19): intervals do not overlap, so if
-// any covers the wanted one it is this one. Whoever looks at everything finds the rest, and says what is wrong.
+// one's first address is in (nft_rbtree_get in net/netfilter/nft_set_rbtree.c, Linux 4.19): intervals do not overlap, so
+// if any covers the wanted one it is this one. Whoever looks at everything finds the rest, and says what is wrong.
 func (f *Firewall) masqueraded(fam *family, want span) bool {
 	next := want.first.Next()
 	if !next.IsValid() {

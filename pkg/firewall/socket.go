@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a netlink socket that makes plain system calls. A library's starts a goroutine for each call, and on a thread
-// locked to a network namespace each of those costs two thread switches: measured, 0.9 ms for what takes 0.12 ms here.
+// socket is a netlink socket that makes plain system calls. A library's starts a goroutine for each call, and on a
+// thread locked to a network namespace each of those costs two thread switches: measured, 0.9 ms for what takes 0.12 ms
+// here.
 //
 // It never waits. nfnetlink does its work, and queues all it has to say, before the call that sends a message returns,
 // and the next part of a list before the call that receives one part returns (netlink_unicast_kernel and
@@ -102,6 +103,9 @@ func (s *socket) receive(answers []answer, most int) ([]answer, error) {
 	if n > len(s.room) {
 		return nil, fmt.Errorf("the kernel sent %d bytes at once, more than %d", n, len(s.room))
 	}
+	if n == 0 {
+		return nil, errors.New("the kernel sent an empty message")
+	}
 	b := s.room[:n:n]
 	s.room = s.room[n:]
 	for len(b) > 0 {
@@ -151,7 +155,7 @@ func (a answer) verdict() error {
 		unix.NLM_F_ACK_TLVS|unix.NLM_F_CAPPED && len(a.data) > at {
 		_ = attribute{value: a.data[at:]}.attributes(func(x attribute) {
 			if x.kind == unix.NLMSGERR_ATTR_MSG {
-				words = x.String()
+				words = x.text()
 			}
 		})
 	}
