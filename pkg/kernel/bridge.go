@@ -19,7 +19,7 @@ import (
 // applyBridge looks first: nearly always the bridge is there. A hardware address given in the creating request counts as
 // set by the user (NET_ADDR_SET), so neither the ports nor udev change it later.
 func (n *Node) applyBridge(b plan.Bridge) (bool, error) {
-	l, err := n.host.linkByName(b.Name)
+	l, err := n.glimpse(b.Name)
 	created := false
 	if missing(err) {
 		created, err = n.createBridge(b)
@@ -44,6 +44,15 @@ func (n *Node) applyBridge(b plan.Bridge) (bool, error) {
 		n.found[b.Name] = l
 	}
 	return created || adjusted, err
+}
+
+// glimpse is linkByName for an interface that was looked at a moment ago, once.
+func (n *Node) glimpse(name string) (l netlink.Link, err error) {
+	l, n.glimpsed = n.glimpsed, nil
+	if l == nil || l.Attrs().Name != name {
+		l, err = n.host.linkByName(name)
+	}
+	return l, err
 }
 
 // madeHere reports whether a bridge has a hardware address such as this plugin gives to one of its name. The alias says

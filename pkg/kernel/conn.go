@@ -110,7 +110,7 @@ func (s *side) linkByName(name string) (netlink.Link, error) {
 		return nil, err
 	}
 	s.meetConf(name, message)
-	return netlink.LinkDeserialize(nil, message)
+	return readLink(message), nil
 }
 
 // look is linkByName for who needs little of what the kernel tells: its attributes (IFLA_*).

@@ -30,6 +30,7 @@ type Node struct {
 	home      int                         // the host's, a descriptor, once a container was entered
 	before    map[string]string           // host sysctls that Apply changed, as they were
 	joined    map[plan.VLANInterface]bool // those for which Apply made the bridge a member of the VLAN
+	glimpsed  netlink.Link                // the interface that HostMTU has looked at, until Apply does
 	found     map[string]netlink.Link     // bridges that Apply changed, as they were
 	shorter   map[string]netconf.Sizes    // those of bridges that Apply changed, as they were
 	evicted   map[string][]plan.Address   // those that Apply removed to make room for another, by its ID

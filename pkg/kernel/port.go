@@ -15,9 +15,6 @@ import (
 // brportLocked is IFLA_BRPORT_LOCKED of include/uapi/linux/if_link.h, since Linux 5.18.
 const brportLocked = 39
 
-// typeMask takes the flags off an attribute's type (NLA_TYPE_MASK of include/uapi/linux/netlink.h).
-const typeMask = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-
 // applyPort has nothing to do for a port whose settings are the kernel's own defaults.
 func (n *Node) applyPort(p plan.Port) (bool, error) {
 	if !p.Hairpin && !p.Isolated && !p.Locked {
@@ -90,21 +87,6 @@ func (n *Node) observePort(p plan.Port) (plan.Object, error) {
 		walk(info, nl.IFLA_INFO_SLAVE_DATA, func(port []byte) { walkAll(port, setting) })
 	})
 	return got, nil
-}
-
-func walk(b []byte, kind uint16, fn func([]byte)) {
-	walkAll(b, func(k uint16, value []byte) {
-		if k == kind {
-			fn(value)
-		}
-	})
-}
-
-func walkAll(b []byte, fn func(kind uint16, value []byte)) {
-	attrs, _ := nl.ParseRouteAttr(b)
-	for _, a := range attrs {
-		fn(a.Attr.Type&typeMask, a.Value)
-	}
 }
 
 // applyForwarding pins the container's address to its port, which a locked port needs to let anything in.

@@ -36,6 +36,7 @@ func (n *Node) HostMTU(name string) int {
 	if err != nil {
 		return 0
 	}
+	n.glimpsed = l
 	return l.Attrs().MTU
 }
 
@@ -115,9 +116,5 @@ func (n *Node) linkAttrs(index int) *netlink.LinkAttrs {
 	if err != nil || len(answers) == 0 {
 		return nil
 	}
-	l, err := netlink.LinkDeserialize(nil, answers[0])
-	if err != nil {
-		return nil
-	}
-	return l.Attrs()
+	return readLink(answers[0]).Attrs()
 }

@@ -1,0 +1,130 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// readLink reads of a message about an interface (RTM_NEWLINK) what this package needs. The library reads all of it, which
+// takes a new process as long as two requests.
+func readLink(message []byte) netlink.Link {
+	header := nl.DeserializeIfInfomsg(message)
+	a := netlink.LinkAttrs{Index: int(header.Index), RawFlags: header.Flags}
+	if header.Flags&unix.IFF_UP != 0 {
+		a.Flags = net.FlagUp
+	}
+	var info []byte
+	walkAll(message[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+		switch kind {
+		case unix.IFLA_IFNAME:
+			a.Name = unix.ByteSliceToString(value)
+		case unix.IFLA_IFALIAS:
+			a.Alias = unix.ByteSliceToString(value)
+		case unix.IFLA_ADDRESS:
+			a.HardwareAddr = value
+		case unix.IFLA_PROP_LIST:
+			walk(value, unix.IFLA_ALT_IFNAME, func(name []byte) {
+				a.AltNames = append(a.AltNames, unix.ByteSliceToString(name))
+			})
+		case unix.IFLA_LINKINFO:
+			info = value
+		default:
+			if number := numberOf(&a, kind); number != nil {
+				*number = int(binary.NativeEndian.Uint32(value))
+			} else if size := sizeOf(&a, kind); size != nil {
+				*size = binary.NativeEndian.Uint32(value)
+			}
+		}
+	})
+	return ofKind(a, info)
+}
+
+func numberOf(a *netlink.LinkAttrs, kind uint16) *int {
+	switch kind {
+	case unix.IFLA_MTU:
+		return &a.MTU
+	case unix.IFLA_LINK:
+		return &a.ParentIndex
+	case unix.IFLA_MASTER:
+		return &a.MasterIndex
+	case unix.IFLA_TXQLEN:
+		return &a.TxQLen
+	}
+	return nil
+}
+
+func sizeOf(a *netlink.LinkAttrs, kind uint16) *uint32 {
+	switch kind {
+	case unix.IFLA_GROUP:
+		return &a.Group
+	case unix.IFLA_GSO_MAX_SIZE:
+		return &a.GSOMaxSize
+	case unix.IFLA_GRO_MAX_SIZE:
+		return &a.GROMaxSize
+	case unix.IFLA_GSO_IPV4_MAX_SIZE:
+		return &a.GSOIPv4MaxSize
+	case unix.IFLA_GRO_IPV4_MAX_SIZE:
+		return &a.GROIPv4MaxSize
+	case unix.IFLA_TSO_MAX_SIZE:
+		return &a.TSOMaxSize
+	}
+	return nil
+}
+
+// ofKind gives an interface its kind, by IFLA_LINKINFO, which a plain one such as "lo" has not.
+func ofKind(a netlink.LinkAttrs, info []byte) netlink.Link {
+	kind := ""
+	var data []byte
+	walkAll(info, func(k uint16, value []byte) {
+		switch k {
+		case unix.IFLA_INFO_KIND:
+			kind = unix.ByteSliceToString(value)
+		case unix.IFLA_INFO_DATA:
+			data = value
+		}
+	})
+	switch kind {
+	case "bridge":
+		br := &netlink.Bridge{LinkAttrs: a}
+		walk(data, unix.IFLA_BR_VLAN_FILTERING, func(value []byte) {
+			on := value[0] != 0
+			br.VlanFiltering = &on
+		})
+		return br
+	case "vlan":
+		v := &netlink.Vlan{LinkAttrs: a}
+		walk(data, unix.IFLA_VLAN_ID, func(value []byte) { v.VlanId = int(binary.NativeEndian.Uint16(value)) })
+		return v
+	case "":
+		return &netlink.Device{LinkAttrs: a}
+	}
+	return &netlink.GenericLink{LinkAttrs: a, LinkType: kind}
+}
+
+// typeMask takes the flags off an attribute's type (NLA_TYPE_MASK of include/uapi/linux/netlink.h).
+const typeMask = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+
+// walk calls fn with the attributes of a kind.
+func walk(b []byte, kind uint16, fn func([]byte)) {
+	walkAll(b, func(k uint16, value []byte) {
+		if k == kind {
+			fn(value)
+		}
+	})
+}
+
+// walkAll calls fn with each attribute up to one that is cut off (struct nlattr, include/uapi/linux/netlink.h).
+func walkAll(b []byte, fn func(kind uint16, value []byte)) {
+	for len(b) >= unix.SizeofNlAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofNlAttr || length > len(b) {
+			return
+		}
+		fn(binary.NativeEndian.Uint16(b[2:])&typeMask, b[unix.SizeofNlAttr:length])
+		b = b[min(nlaAlign(length), len(b)):]
+	}
+}
