@@ -107,8 +107,8 @@ func (f *Firewall) ApplySourceCheck() (created bool, err error) { return f.apply
 // applyPart makes the kernel hold a part that has no elements. Where all is there it only looks, one round trip. created
 // tells that nothing was there.
 func (f *Firewall) applyPart(p part) (created bool, err error) {
-	if s, err := f.observe(query{part: p, brief: true}); err != nil || len(s.defects()) == 0 {
-		return false, err
+	if s, err := f.observe(query{part: p, brief: true}); err == nil && len(s.defects()) == 0 {
+		return false, nil
 	}
 	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
 		created = len(s.chains) == 0

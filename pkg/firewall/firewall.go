@@ -62,6 +62,7 @@ func (f *Firewall) observe(q query) (s *state, err error) {
 // transact observes and lets decide say what to change, then sends that for the generation that was observed. When
 // anyone has changed the ruleset meanwhile it starts over, so decide may run several times. No messages, no change.
 func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message, error)) error {
+	q.change = true
 	return retry(func() error {
 		s, err := f.conn.look(q)
 		if err != nil {

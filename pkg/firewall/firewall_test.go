@@ -145,7 +145,7 @@ func TestApplyAgainOnlyLooks(t *testing.T) {
 
 func generation(t *testing.T, f *Firewall) uint32 {
 	t.Helper()
-	s, err := f.observe(query{})
+	s, err := f.observe(query{change: true})
 	must(t, err)
 	return s.generation
 }

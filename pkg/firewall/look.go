@@ -14,19 +14,25 @@ type query struct {
 	// as rules name them. A rule that somebody has put into the place of another is left for CHECK to find.
 	brief bool
 	keys  []entry // elements that are wanted too, of a set or, in an interval set, of the interval around them
+	// change is for those who may commit something afterwards, and need the generation for it.
+	change bool
 }
 
-// look reads a part of the table: one round trip for the generation and for each object of the part by its name, and
-// for each key, so that it costs the same however many tables others have. Unless it is brief, one more for the rules of
-// the table; and one for the elements of each set that is named.
+// look reads a part of the table: one round trip for all objects of the part by their names, and for the keys, so that
+// it costs the same however many tables others have. Unless it is brief, one more for the rules of the table; and one for
+// the elements of each set that is named.
 //
-// The generation is read first. What is read after it may be newer, but then nothing gets committed for it.
+// The generation, if it is wanted, is read first. What is read after it may be newer, but then nothing gets committed for it.
 func (c *conn) look(q query) (*state, error) {
-	requests := []message{getGeneration(), getTable()}
 	var sets []set
 	if !q.brief {
 		sets = q.allSets()
 	}
+	requests := make([]message, 0, 2+len(sets)+len(q.chains)+len(q.keys))
+	if q.change {
+		requests = append(requests, getGeneration())
+	}
+	requests = append(requests, getTable())
 	for _, s := range sets {
 		requests = append(requests, getSet(s.name))
 	}

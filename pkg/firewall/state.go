@@ -7,7 +7,8 @@ import (
 
 // state is what the kernel has of the table.
 type state struct {
-	generation uint32 // of the ruleset when the look began; it grows with every commit in the network namespace
+	// generation of the ruleset when the look began, if it was wanted; it grows with every commit in the network namespace.
+	generation uint32
 	table      *tableState
 	sets       map[string]*setState
 	chains     map[string]*chainState
