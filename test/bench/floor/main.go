@@ -69,12 +69,29 @@ func add(conf config) {
 }
 
 // withoutIPv6 keeps IPv6 off the host end, by the only way there is. It is not unavoidable, and on an empty node a waste
-// of time; but what the kernel does for an interface with IPv6 grows with the number of those there are.
+// of time; but what the kernel does for an interface with IPv6 grows with the number of those there are. So does a
+// look-up in everybody's /proc/sys.
 func withoutIPv6(link string) {
-	fd, err := unix.Open("/proc/sys/net/ipv6/conf/"+link+"/disable_ipv6", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(ownProc(), "sys/net/ipv6/conf/"+link+"/disable_ipv6", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	check("find the IPv6 setting", err)
 	_, err = unix.Write(fd, []byte{'1'})
 	check("switch IPv6 off", err)
+}
+
+// ownProc is the root of a proc file system that nobody else has.
+func ownProc() int {
+	context, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err == nil {
+		err = unix.FsconfigCreate(context)
+	}
+	if err == nil {
+		context, err = unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
+	}
+	if err != nil { // not for a user namespace
+		context, err = unix.Open("/proc", unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	check("find the settings", err)
+	return context
 }
 
 const version = "1.0.0"
