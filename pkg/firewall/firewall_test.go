@@ -3,9 +3,7 @@ package firewall
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -17,9 +15,8 @@ import (
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
+	"github.com/veth-cni/veth/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func subnet(prefix, network string) plan.Masquerade {
 	return plan.Masquerade{Subnet: netip.MustParsePrefix(prefix), Network: network}
@@ -76,18 +73,10 @@ func missing(t *testing.T, f *Firewall, m plan.Masquerade, want string) {
 	}
 }
 
-// golden compares the ruleset, as nft lists it, with a file.
-func golden(t *testing.T, name string) {
+// listed compares the ruleset, as nft lists it, with a golden file.
+func listed(t *testing.T, name string) {
 	t.Helper()
-	got, file := nft(t, "list", "ruleset"), filepath.Join("testdata", name+".nft")
-	if *update {
-		must(t, os.WriteFile(file, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(file)
-	must(t, err)
-	if got != string(want) {
-		t.Errorf("the ruleset is not that of %s:\n%s", file, got)
-	}
+	golden.Compare(t, filepath.Join("testdata", name+".nft"), nft(t, "list", "ruleset"))
 }
 
 func TestListings(t *testing.T) {
@@ -117,7 +106,7 @@ func TestListings(t *testing.T) {
 			f := fresh(t)
 			apply(t, f, c.apply...)
 			undo(t, f, c.undo...)
-			golden(t, c.golden)
+			listed(t, c.golden)
 			for _, m := range c.undo {
 				if found, err := f.Observe(m); err != nil || found {
 					t.Errorf("observe %v: %v, %v", m, found, err)
@@ -173,20 +162,20 @@ func TestUndoLeavesOthers(t *testing.T) {
 			f := fresh(t)
 			apply(t, f, pods4, pods6)
 			undo(t, f, gone)
-			golden(t, "dual")
+			listed(t, "dual")
 		})
 	}
 	t.Run("no table", func(t *testing.T) {
 		f := fresh(t)
 		undo(t, f, pods4)
-		golden(t, "empty")
+		listed(t, "empty")
 	})
 	t.Run("unknown objects in the table", func(t *testing.T) {
 		f := fresh(t)
 		apply(t, f, pods4)
 		nft(t, "add", "map", "inet", "veth", "later", "{ type ipv4_addr : ipv4_addr; }")
 		undo(t, f, pods4)
-		golden(t, "unknown")
+		listed(t, "unknown")
 	})
 }
 
@@ -228,7 +217,7 @@ func TestSingleAddresses(t *testing.T) {
 		}
 		must(t, f.Unmask(network, other))
 		undo(t, f, subnet("10.88.0.0/29", network))
-		golden(t, "empty")
+		listed(t, "empty")
 	}
 }
 
@@ -388,7 +377,7 @@ func TestRepair(t *testing.T) {
 			if strings.Contains(nft(t, "list", "sets"), "other") {
 				nft(t, "delete set inet veth other")
 			}
-			golden(t, cmp.Or(c.golden, "dual"))
+			listed(t, cmp.Or(c.golden, "dual"))
 		})
 	}
 }
@@ -434,7 +423,7 @@ func TestProbeLeavesNothing(t *testing.T) {
 	f := fresh(t)
 	before := generation(t, f)
 	must(t, f.Probe())
-	golden(t, "empty")
+	listed(t, "empty")
 	if after := generation(t, f); after != before {
 		t.Errorf("the ruleset went from generation %d to %d", before, after)
 	}
@@ -607,7 +596,7 @@ func TestRaceToCreate(t *testing.T) {
 			if winners != 1 {
 				t.Errorf("%d calls created the subnet, want 1", winners)
 			}
-			golden(t, "ipv4")
+			listed(t, "ipv4")
 		})
 	}
 }
@@ -629,7 +618,7 @@ func TestRaceToTheLastSubnet(t *testing.T) {
 			}
 		}
 	})
-	golden(t, "empty")
+	listed(t, "empty")
 }
 
 func BenchmarkApply(b *testing.B) {
