@@ -3,7 +3,6 @@ package convert_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,9 +10,8 @@ import (
 
 	"github.com/veth-cni/veth/pkg/convert"
 	"github.com/veth-cni/veth/pkg/netconf"
+	"github.com/veth-cni/veth/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // scenarios are the inputs of testdata by name. Beside each lie what it becomes and what is said about it.
 func scenarios(t testing.TB) map[string][]byte {
@@ -41,22 +39,6 @@ func remarks(r convert.Result) string {
 	return b.String()
 }
 
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
-	}
-}
-
 func TestConvert(t *testing.T) {
 	for name, input := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
@@ -64,8 +46,8 @@ func TestConvert(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata", name+".conflist"), string(r.List))
-			golden(t, filepath.Join("testdata", name+".remarks"), remarks(r))
+			golden.Compare(t, filepath.Join("testdata", name+".conflist"), string(r.List))
+			golden.Compare(t, filepath.Join("testdata", name+".remarks"), remarks(r))
 			if strings.Contains(remarks(r), "lost: ") == r.Complete() {
 				t.Errorf("complete is %v, and the remarks are\n%s", r.Complete(), remarks(r))
 			}

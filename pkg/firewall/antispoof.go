@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -19,28 +18,37 @@ import (
 // costs. So what has passed is known for a while, by its source and interface: a new packet from there is not looked up. The set is
 // filled by packets alone, empties itself, and when it is full the others are looked up as before.
 func sourceChecking() part {
-	return part{sets: []set{known()}, chains: []chain{
-		{name: "antispoof_sources", jumps: 1, rules: []rule{
-			{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
-			{what: "known IPv6", family: ipv6, exprs: source6(isFamily(ipv6),
-				&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: knownName}, &expr.Verdict{Kind: expr.VerdictAccept})},
-			{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
-			{what: "IPv6 that is known from now on", family: ipv6, exprs: source6(routable6(),
-				&expr.Dynset{SrcRegKey: unix.NFT_REG_1, SetName: knownName, Operation: unix.NFT_DYNSET_OP_ADD})},
-		}},
-		{name: "antispoof", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, rules: []rule{{
-			what: "host ends", exprs: append(
-				groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
-				&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"}),
-		}}},
+	return part{sets: func() []set { return []set{known()} }, chains: []chain{
+		{name: "antispoof_sources", uses: 4 + 1, rules: checkSources},
+		{
+			name: "antispoof", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300,
+			uses: 1, rules: hostEnds,
+		},
 	}}
+}
+
+func checkSources() []rule {
+	return []rule{
+		{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
+		{what: "known IPv6", family: ipv6, exprs: source6(isFamily(ipv6),
+			&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: knownName}, &expr.Verdict{Kind: expr.VerdictAccept})},
+		{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
+		{what: "IPv6 that is known from now on", family: ipv6, exprs: source6(routable6(),
+			&expr.Dynset{SrcRegKey: unix.NFT_REG_1, SetName: knownName, Operation: unix.NFT_DYNSET_OP_ADD})},
+	}
+}
+
+func hostEnds() []rule {
+	return []rule{{what: "host ends", exprs: append(
+		groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
+		&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"})}}
 }
 
 // known holds sources of IPv6 and the index of the interface they came by, to which a route led less than a second ago.
 // An index never becomes another interface's.
 func known() set {
 	return set{
-		name: knownName, key: nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeIFIndex),
+		name: knownName, key: concatenation(typeIP6Addr, typeIFIndex),
 		flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, family: ipv6, timeout: time.Second, size: 1 << 16,
 	}
 }
@@ -99,8 +107,8 @@ func (f *Firewall) ApplySourceCheck() (created bool, err error) { return f.apply
 // applyPart makes the kernel hold a part that has no elements. Where all is there it only looks, one round trip. created
 // tells that nothing was there.
 func (f *Firewall) applyPart(p part) (created bool, err error) {
-	if s, err := f.observe(query{part: p, brief: true}); err != nil || len(s.defects()) == 0 {
-		return false, err
+	if s, err := f.observe(query{part: p, brief: true}); err == nil && len(s.defects()) == 0 {
+		return false, nil
 	}
 	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
 		created = len(s.chains) == 0

@@ -2,38 +2,44 @@ package firewall
 
 import (
 	"errors"
+	"slices"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // conn is a netlink socket to nfnetlink, opened at its first use. After any error but ENOENT it is closed, and the next
 // use opens another: what the kernel still had to say to the old one is not mistaken for an answer.
 type conn struct {
-	nl     *netlink.Conn
-	socket *socket   // nl's
+	socket transport
 	unread []*socket // those with the rest of a list that nobody wants
 }
 
+// transport is what conn needs of a socket.
+type transport interface {
+	send(msgs []message) error
+	receive(answers []answer, most int) ([]answer, error)
+	close()
+}
+
 func (c *conn) open() error {
-	if c.nl != nil {
+	if c.socket != nil {
 		return nil
 	}
 	s, err := newSocket()
 	if err != nil {
 		return explain(message{what: "open a netlink socket", needs: needsNetlink}, err)
 	}
-	c.nl, c.socket = netlink.NewConn(s, 0), s
+	c.socket = s
 	return nil
 }
 
 func (c *conn) close() {
-	if c.nl != nil {
-		_ = c.nl.Close()
-		c.nl, c.socket = nil, nil
+	if c.socket != nil {
+		c.socket.close()
+		c.socket = nil
 	}
 	for _, s := range c.unread {
-		_ = s.Close()
+		s.close()
 	}
 	c.unread = nil
 }
@@ -50,30 +56,23 @@ func (c *conn) rehearse(generation uint32, msgs []message) error {
 	return c.batch(generation, msgs)
 }
 
-func (c *conn) batch(generation uint32, msgs []message, end ...netlink.Message) error {
-	if err := c.open(); err != nil {
+func (c *conn) batch(generation uint32, msgs []message, end ...message) error {
+	var guard encoder
+	guard.uint32(unix.NFNL_BATCH_GENID, generation)
+	begin := marker(unix.NFNL_MSG_BATCH_BEGIN)
+	begin.data = append(begin.data, guard.bytes...)
+	begin.what, begin.needs = msgs[0].what, msgs[0].needs // what it fails with is said of the first
+	if err := c.send(slices.Concat([]message{begin}, msgs, end)); err != nil {
 		return err
 	}
-	guard, err := encode(func(ae *netlink.AttributeEncoder) { ae.Uint32(unix.NFNL_BATCH_GENID, generation) })
-	if err != nil {
-		return explain(msgs[0], err)
-	}
-	begin := marker(unix.NFNL_MSG_BATCH_BEGIN)
-	begin.Data = append(begin.Data, guard...)
-	batch := []netlink.Message{begin}
-	for _, m := range msgs {
-		if m.err != nil {
-			return explain(m, m.err)
-		}
-		batch = append(batch, m.Message)
-	}
-	if _, err := c.nl.SendMessages(append(batch, end...)); err != nil {
-		c.close()
-		return explain(msgs[0], err)
-	}
 	// One acknowledgement for each message, in their order. A batch that is refused as a whole gets a single one.
+	var answers []answer
 	for _, m := range msgs {
-		if _, err := c.nl.Receive(); err != nil {
+		var err error
+		if answers, err = c.socket.receive(answers[:0], longestAnswer); err == nil {
+			err = answers[0].verdict()
+		}
+		if err != nil {
 			c.close()
 			return explain(m, err)
 		}
@@ -81,21 +80,23 @@ func (c *conn) batch(generation uint32, msgs []message, end ...netlink.Message) 
 	return nil
 }
 
-// ask sends requests together and returns one answer for each, nil for what does not exist.
-func (c *conn) ask(requests []message) ([]*netlink.Message, error) {
+// ask sends requests together and returns one answer for each.
+func (c *conn) ask(requests []message) ([]answer, error) {
 	if err := c.send(requests); err != nil {
 		return nil, err
 	}
-	answers := make([]*netlink.Message, len(requests))
+	answers := make([]answer, 0, len(requests))
 	for i, r := range requests {
-		answer, err := c.nl.Receive()
+		var err error
+		if answers, err = c.socket.receive(answers, longestAnswer); err == nil {
+			err = answers[i].verdict()
+		}
 		switch {
 		case errors.Is(err, unix.ENOENT):
+			answers[i] = answer{}
 		case err != nil:
 			c.close()
 			return nil, explain(r, err)
-		case len(answer) > 0:
-			answers[i] = &answer[0]
 		}
 	}
 	return answers, nil
@@ -103,38 +104,42 @@ func (c *conn) ask(requests []message) ([]*netlink.Message, error) {
 
 // dump sends one request for a list. EINTR says that the ruleset changed while the kernel listed it. A list of
 // something that does not exist is empty.
-func (c *conn) dump(request message) ([]netlink.Message, error) {
+func (c *conn) dump(request message) ([]answer, error) {
 	if err := c.send([]message{request}); err != nil {
 		return nil, err
 	}
-	list, err := c.nl.Receive()
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	if err != nil {
-		c.close()
-		return nil, explain(request, err)
-	}
-	for _, m := range list {
-		if m.Header.Flags&netlink.DumpInterrupted != 0 {
-			return nil, explain(request, unix.EINTR)
+	var list []answer
+	for {
+		var err error
+		if list, err = c.socket.receive(list, longestPart); err == nil {
+			err = list[len(list)-1].verdict()
+		}
+		if errors.Is(err, unix.ENOENT) {
+			return nil, nil
+		}
+		if err != nil {
+			c.close()
+			return nil, explain(request, err)
+		}
+		if last := len(list) - 1; list[last].kind == unix.NLMSG_DONE {
+			if slices.ContainsFunc(list, func(a answer) bool { return a.flags&unix.NLM_F_DUMP_INTR != 0 }) {
+				return nil, explain(request, unix.EINTR)
+			}
+			return list[:last], nil
 		}
 	}
-	return list, nil
 }
 
 func (c *conn) send(requests []message) error {
 	if err := c.open(); err != nil {
 		return err
 	}
-	msgs := make([]netlink.Message, len(requests))
-	for i, r := range requests {
+	for _, r := range requests {
 		if r.err != nil {
 			return explain(r, r.err)
 		}
-		msgs[i] = r.Message
 	}
-	if _, err := c.nl.SendMessages(msgs); err != nil {
+	if err := c.socket.send(requests); err != nil {
 		c.close()
 		return explain(requests[0], err)
 	}
@@ -142,9 +147,7 @@ func (c *conn) send(requests []message) error {
 }
 
 // marker is the message that begins or ends a batch of nftables messages.
-func marker(kind netlink.HeaderType) netlink.Message {
-	return netlink.Message{
-		Header: netlink.Header{Type: kind, Flags: netlink.Request},
-		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}, // struct nfgenmsg
-	}
+func marker(kind uint16) message {
+	header := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES} // struct nfgenmsg
+	return message{kind: kind, data: header}
 }

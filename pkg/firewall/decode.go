@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"reflect"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,28 +17,28 @@ type expression struct {
 	data []byte
 }
 
-// decodeState reads the answers to look's requests, each nil or of the kind that says what it is about.
-func decodeState(answers []*netlink.Message) (*state, error) {
+// decodeState reads the answers to look's requests. Their kind says what they are about.
+func decodeState(answers []answer) (*state, error) {
 	s := &state{sets: map[string]*setState{}, chains: map[string]*chainState{}}
 	for _, m := range answers {
-		if m == nil {
+		if !m.exists() {
 			continue
 		}
 		var err error
-		switch m.Header.Type & 0xff { // the rest is the subsystem
+		switch m.kind & 0xff { // the rest is the subsystem
 		case unix.NFT_MSG_NEWGEN:
-			err = attributes(*m, func(ad *netlink.AttributeDecoder) {
-				if ad.Type() == unix.NFTA_GEN_ID {
-					s.generation = ad.Uint32()
+			err = attributes(m, func(a attribute) {
+				if a.kind == unix.NFTA_GEN_ID {
+					s.generation = a.uint32()
 				}
 			})
 		case unix.NFT_MSG_NEWTABLE:
-			s.table, err = decodeTable(*m)
+			s.table, err = decodeTable(m)
 		case unix.NFT_MSG_NEWSET:
-			err = s.decodeSet(*m)
+			err = s.decodeSet(m)
 		case unix.NFT_MSG_NEWCHAIN:
 			var c listedChain
-			c, err = decodeChain(*m)
+			c, err = decodeChain(m)
 			s.chains[c.name] = &c.chainState
 		}
 		if err != nil {
@@ -51,60 +49,45 @@ func decodeState(answers []*netlink.Message) (*state, error) {
 }
 
 // attributes calls visit for each attribute of a message.
-func attributes(m netlink.Message, visit func(*netlink.AttributeDecoder)) error {
+func attributes(m answer, visit func(attribute)) error {
 	const header = 4 // sizeof(struct nfgenmsg)
-	if len(m.Data) < header {
+	if len(m.data) < header {
 		return errors.New("the kernel sent a message without a header")
 	}
-	ad, err := netlink.NewAttributeDecoder(m.Data[header:])
-	if err != nil {
-		return err
-	}
-	ad.ByteOrder = binary.BigEndian
-	for ad.Next() {
-		visit(ad)
-	}
-	return ad.Err()
+	return attribute{value: m.data[header:]}.attributes(visit)
 }
 
-// nested calls visit for each attribute inside the current one.
-func nested(ad *netlink.AttributeDecoder, visit func(*netlink.AttributeDecoder)) {
-	ad.Nested(func(ad *netlink.AttributeDecoder) error {
-		for ad.Next() {
-			visit(ad)
-		}
-		return nil // Nested returns ad's error
-	})
-}
+// nested calls visit for each attribute inside another. What the kernel nests is never cut off.
+func nested(a attribute, visit func(attribute)) { _ = a.attributes(visit) }
 
-func decodeTable(m netlink.Message) (*tableState, error) {
+func decodeTable(m answer) (*tableState, error) {
 	var t tableState
-	return &t, attributes(m, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+	return &t, attributes(m, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_TABLE_FLAGS:
-			t.dormant = ad.Uint32()&unix.NFT_TABLE_F_DORMANT != 0
+			t.dormant = a.uint32()&unix.NFT_TABLE_F_DORMANT != 0
 		case unix.NFTA_TABLE_USE:
-			t.objects = ad.Uint32()
+			t.objects = a.uint32()
 		}
 	})
 }
 
-func (s *state) decodeSet(m netlink.Message) error {
+func (s *state) decodeSet(m answer) error {
 	var set setState
-	return attributes(m, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+	return attributes(m, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_SET_NAME:
-			s.sets[ad.String()] = &set
+			s.sets[a.text()] = &set
 		case unix.NFTA_SET_FLAGS:
-			set.flags = ad.Uint32()
+			set.flags = a.uint32()
 		case unix.NFTA_SET_KEY_TYPE:
-			set.keyType = ad.Uint32()
+			set.keyType = a.uint32()
 		case unix.NFTA_SET_KEY_LEN:
-			set.keyLen = ad.Uint32()
+			set.keyLen = a.uint32()
 		case unix.NFTA_SET_DATA_TYPE:
-			set.dataType = ad.Uint32()
+			set.dataType = a.uint32()
 		case unix.NFTA_SET_DATA_LEN:
-			set.dataLen = ad.Uint32()
+			set.dataLen = a.uint32()
 		}
 	})
 }
@@ -116,32 +99,32 @@ type listedChain struct {
 	chainState
 }
 
-func decodeChain(m netlink.Message) (c listedChain, err error) {
-	err = attributes(m, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+func decodeChain(m answer) (c listedChain, err error) {
+	err = attributes(m, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_CHAIN_TABLE:
-			c.table = ad.String()
+			c.table = a.text()
 		case unix.NFTA_CHAIN_NAME:
-			c.name = ad.String()
+			c.name = a.text()
 		case unix.NFTA_CHAIN_TYPE:
-			c.kind = ad.String()
+			c.kind = a.text()
 		case unix.NFTA_CHAIN_POLICY:
-			c.policy = ad.Uint32()
+			c.policy = a.uint32()
 		case unix.NFTA_CHAIN_USE:
-			c.uses = ad.Uint32()
+			c.uses = a.uint32()
 		case unix.NFTA_CHAIN_HOOK:
-			nested(ad, func(ad *netlink.AttributeDecoder) {
-				switch ad.Type() {
+			nested(a, func(a attribute) {
+				switch a.kind {
 				case unix.NFTA_HOOK_HOOKNUM:
-					c.hook = ad.Uint32()
+					c.hook = a.uint32()
 				case unix.NFTA_HOOK_PRIORITY:
-					c.priority = ad.Int32()
+					c.priority = a.int32()
 				}
 			})
 		}
 	})
 	if err == nil {
-		c.family = m.Data[0] // struct nfgenmsg begins with it
+		c.family = m.data[0] // struct nfgenmsg begins with it
 	}
 	return c, err
 }
@@ -154,31 +137,31 @@ type listedRule struct {
 	note   string
 }
 
-func decodeRule(m netlink.Message) (r listedRule, err error) {
-	err = attributes(m, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+func decodeRule(m answer) (r listedRule, err error) {
+	err = attributes(m, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_RULE_CHAIN:
-			r.chain = ad.String()
+			r.chain = a.text()
 		case unix.NFTA_RULE_HANDLE:
-			r.handle = ad.Uint64()
+			r.handle = a.uint64()
 		case unix.NFTA_RULE_EXPRESSIONS:
-			nested(ad, func(ad *netlink.AttributeDecoder) {
-				r.exprs = append(r.exprs, decodeExpression(ad))
+			nested(a, func(a attribute) {
+				r.exprs = append(r.exprs, decodeExpression(a))
 			})
 		case unix.NFTA_RULE_USERDATA:
-			r.note = comment(ad.Bytes())
+			r.note = comment(a.value)
 		}
 	})
 	return r, err
 }
 
-func decodeExpression(ad *netlink.AttributeDecoder) (e expression) {
-	nested(ad, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+func decodeExpression(a attribute) (e expression) {
+	nested(a, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_EXPR_NAME:
-			e.name = ad.String()
+			e.name = a.text()
 		case unix.NFTA_EXPR_DATA:
-			e.data = ad.Bytes()
+			e.data = a.value
 		}
 	})
 	return e
@@ -212,29 +195,29 @@ func kernelName(kind string) string {
 }
 
 // decodeElements reads one message of a set's elements.
-func decodeElements(m netlink.Message) (list []element, err error) {
-	err = attributes(m, func(ad *netlink.AttributeDecoder) {
-		if ad.Type() != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+func decodeElements(m answer) (list []element, err error) {
+	err = attributes(m, func(a attribute) {
+		if a.kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 			return
 		}
-		nested(ad, func(ad *netlink.AttributeDecoder) {
-			list = append(list, decodeElement(ad))
+		nested(a, func(a attribute) {
+			list = append(list, decodeElement(a))
 		})
 	})
 	return list, err
 }
 
-func decodeElement(ad *netlink.AttributeDecoder) (e element) {
-	nested(ad, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+func decodeElement(a attribute) (e element) {
+	nested(a, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_SET_ELEM_KEY:
-			nested(ad, func(ad *netlink.AttributeDecoder) {
-				e.key, _ = netip.AddrFromSlice(ad.Bytes())
+			nested(a, func(a attribute) {
+				e.key, _ = netip.AddrFromSlice(a.value)
 			})
 		case unix.NFTA_SET_ELEM_FLAGS:
-			e.end = ad.Uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			e.end = a.uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
-			e.owner = comment(ad.Bytes())
+			e.owner = comment(a.value)
 		}
 	})
 	return e

@@ -25,6 +25,11 @@
 // one of its chains is reported by Missing and removed by the next Apply. Rules of your own belong into a table of your
 // own.
 //
+// An Apply first looks in brief, one question and answers that all fit a page: whether the chains are there, hooked where
+// they should be, with as many rules as they should have, and the elements it is for. The kernel keeps a set while a rule
+// names it. So whatever is flushed, deleted or added is found. A rule that somebody has put into the place of another is
+// found by Missing and the Observes alone, which compare the words.
+//
 // # Policies of pods
 //
 // A pod that is stricter than its network says so in the group of its host end, of which there is nothing in the table.
@@ -59,5 +64,7 @@
 //
 // Its expressions are used to write and compare rules. Its connection (v0.3.0) is not: readers drop the errno,
 // expressions it does not know are left out of a rule that is read, interrupted dumps go unnoticed, batches carry no
-// generation, and a batch refused as a whole leaves acknowledgements in a lasting socket.
+// generation, and a batch refused as a whole leaves acknowledgements in a lasting socket. Nor are its types of sets, and
+// the library of netlink below it: whether all is in place is asked by every ADD, in a process that has run none of their
+// code yet, and to load that took longer than the kernel's answer.
 package firewall

@@ -19,6 +19,14 @@ func (e *edit) lookUp(keys []entry) (map[string]entry, error) {
 	return e.conn.lookUp(slices.DeleteFunc(slices.Clone(keys), func(k entry) bool { return !e.state.has(k.set) }))
 }
 
+// found is what there is of the keys that a brief look was for. Who has looked at everything asks now.
+func (e *edit) found(keys []entry) (map[string]entry, error) {
+	if e.state.brief {
+		return e.state.found, nil
+	}
+	return e.lookUp(keys)
+}
+
 func (e *edit) remove(x entry) {
 	if e.dropped[x.id()] {
 		return

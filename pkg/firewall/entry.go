@@ -2,11 +2,11 @@ package firewall
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,6 +15,7 @@ type entry struct {
 	set   string
 	key   []byte // the fields as registers hold them, each filled up to a multiple of four bytes
 	value []byte // of a map
+	end   bool   // of an interval set: it is the end of an interval (NFT_SET_ELEM_INTERVAL_END)
 	jump  string // the chain that the element of a verdict map jumps to
 	note  string // the comment
 }
@@ -39,34 +40,34 @@ func (c *conn) lookUp(keys []entry) (map[string]entry, error) {
 	for some := range slices.Chunk(keys, portion) {
 		requests := make([]message, len(some))
 		for i, e := range some {
-			requests[i] = get("look an element of "+e.set+" up", unix.NFT_MSG_GETSETELEM, 0, entryList(e.set, []entry{{key: e.key}}))
-			requests[i].needs = "" // the kernel has shown that it has nf_tables
+			requests[i] = getEntry(e)
 		}
 		answers, err := c.ask(requests)
 		if err != nil {
 			return nil, err
 		}
-		for i, m := range answers {
-			if m == nil {
-				continue
-			}
-			list, err := decodeEntries(*m)
-			if err != nil {
-				return nil, explain(requests[i], err)
-			}
-			for _, e := range list {
-				found[e.id()] = e
-			}
+		more, err := decodeFound(answers)
+		if err != nil {
+			return nil, explain(requests[0], err)
 		}
+		maps.Copy(found, more)
 	}
 	return found, nil
 }
 
+func getEntry(e entry) message {
+	m := get("look an element of "+e.set+" up", unix.NFT_MSG_GETSETELEM, 0,
+		entryList(e.set, []entry{{key: e.key, end: e.end}}))
+	m.needs = "" // the kernel has shown that it has nf_tables
+	return m
+}
+
 // has reports whether an entry is there. Without the set or the table it is not.
 func (c *conn) has(e entry) (bool, error) {
-	request := get("look an element of "+e.set+" up", unix.NFT_MSG_GETSETELEM, 0, entryList(e.set, []entry{{key: e.key}}))
+	request := getEntry(e)
+	request.needs = needsTables
 	answers, err := c.ask([]message{request})
-	return err == nil && answers[0] != nil, err
+	return err == nil && answers[0].exists(), err
 }
 
 // entries lists a set.
@@ -96,18 +97,16 @@ func (c *conn) some(set string) ([]entry, error) {
 		return nil, explain(request, err)
 	}
 	c.unread = append(c.unread, s)
-	request.Header.Sequence = 1
-	request.Header.Length = uint32(unix.NLMSG_HDRLEN + len(request.Data))
-	if err := s.Send(request.Message); err != nil {
+	if err := s.send([]message{request}); err != nil {
 		return nil, explain(request, err)
 	}
-	msgs, err := s.Receive()
+	msgs, err := s.receive(nil, longestPart)
 	if err != nil {
 		return nil, explain(request, err)
 	}
 	var list []entry
 	for _, m := range msgs {
-		if m.Header.Type == netlink.Error || m.Header.Type == netlink.Done { // no such set, or an empty one
+		if m.kind == unix.NLMSG_ERROR || m.kind == unix.NLMSG_DONE { // no such set, or an empty one
 			return list, nil
 		}
 		more, err := decodeEntries(m)
@@ -120,15 +119,15 @@ func (c *conn) some(set string) ([]entry, error) {
 }
 
 func listEntries(set string) message {
-	return get("list "+set, unix.NFT_MSG_GETSETELEM, netlink.Dump, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		ae.String(unix.NFTA_SET_ELEM_LIST_SET, set)
+	return get("list "+set, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(w *encoder) {
+		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	})
 }
 
 // putEntries adds entries that must not exist, and dropEntries deletes entries that must.
 func putEntries(entries []entry) []message {
-	return changeEntries("add %d elements to %s", unix.NFT_MSG_NEWSETELEM, netlink.Create|netlink.Excl, entries)
+	return changeEntries("add %d elements to %s", unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, entries)
 }
 
 func dropEntries(entries []entry) []message {
@@ -139,7 +138,7 @@ func dropEntries(entries []entry) []message {
 	return changeEntries("delete %d elements from %s", unix.NFT_MSG_DELSETELEM, 0, keys)
 }
 
-func changeEntries(what string, kind int, flags netlink.HeaderFlags, entries []entry) []message {
+func changeEntries(what string, kind, flags uint16, entries []entry) []message {
 	var sets []string
 	bySet := map[string][]entry{}
 	for _, e := range entries {
@@ -157,55 +156,71 @@ func changeEntries(what string, kind int, flags netlink.HeaderFlags, entries []e
 	return msgs
 }
 
-func entryList(set string, entries []entry) func(*netlink.AttributeEncoder) {
-	return func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		ae.String(unix.NFTA_SET_ELEM_LIST_SET, set)
-		ae.Nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(ae *netlink.AttributeEncoder) error {
+func entryList(set string, entries []entry) func(*encoder) {
+	return func(w *encoder) {
+		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
+		w.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(w *encoder) {
 			for _, e := range entries {
-				ae.Nested(unix.NFTA_LIST_ELEM, e.encode)
+				w.nested(unix.NFTA_LIST_ELEM, e.encode)
 			}
-			return nil
 		})
 	}
 }
 
-func (e entry) encode(ae *netlink.AttributeEncoder) error {
-	datum := func(b []byte) func(*netlink.AttributeEncoder) error {
-		return func(ae *netlink.AttributeEncoder) error {
-			ae.Bytes(unix.NFTA_DATA_VALUE, b)
-			return nil
+func (e entry) encode(w *encoder) {
+	datum := func(b []byte) func(*encoder) {
+		return func(w *encoder) {
+			w.value(unix.NFTA_DATA_VALUE, b)
 		}
 	}
-	ae.Nested(unix.NFTA_SET_ELEM_KEY, datum(e.key))
+	w.nested(unix.NFTA_SET_ELEM_KEY, datum(e.key))
+	if e.end {
+		w.uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+	}
 	if e.value != nil {
-		ae.Nested(unix.NFTA_SET_ELEM_DATA, datum(e.value))
+		w.nested(unix.NFTA_SET_ELEM_DATA, datum(e.value))
 	}
 	if e.jump != "" {
-		ae.Nested(unix.NFTA_SET_ELEM_DATA, func(ae *netlink.AttributeEncoder) error {
-			ae.Nested(unix.NFTA_DATA_VERDICT, func(ae *netlink.AttributeEncoder) error {
-				ae.Int32(unix.NFTA_VERDICT_CODE, int32(expr.VerdictJump))
-				ae.String(unix.NFTA_VERDICT_CHAIN, e.jump)
-				return nil
+		w.nested(unix.NFTA_SET_ELEM_DATA, func(w *encoder) {
+			w.nested(unix.NFTA_DATA_VERDICT, func(w *encoder) {
+				w.int32(unix.NFTA_VERDICT_CODE, int32(expr.VerdictJump))
+				w.text(unix.NFTA_VERDICT_CHAIN, e.jump)
 			})
-			return nil
 		})
 	}
 	if e.note != "" {
-		ae.Bytes(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.note))
+		w.value(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.note))
 	}
-	return nil
+}
+
+// decodeFound reads the answers to getEntry.
+func decodeFound(answers []answer) (map[string]entry, error) {
+	found := make(map[string]entry, len(answers))
+	for _, m := range answers {
+		if !m.exists() {
+			continue
+		}
+		list, err := decodeEntries(m)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			found[e.id()] = e
+		}
+	}
+	return found, nil
 }
 
 // decodeEntries reads one message of elements.
-func decodeEntries(m netlink.Message) (list []entry, err error) {
+func decodeEntries(m answer) (list []entry, err error) {
 	set := ""
-	err = attributes(m, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+	err = attributes(m, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_SET_ELEM_LIST_SET:
-			set = ad.String()
+			set = a.text()
 		case unix.NFTA_SET_ELEM_LIST_ELEMENTS:
-			nested(ad, func(ad *netlink.AttributeDecoder) { list = append(list, decodeEntry(ad)) })
+			nested(a, func(a attribute) { list = append(list, decodeEntry(a)) })
 		}
 	})
 	for i := range list {
@@ -214,28 +229,30 @@ func decodeEntries(m netlink.Message) (list []entry, err error) {
 	return list, err
 }
 
-func decodeEntry(ad *netlink.AttributeDecoder) (e entry) {
-	nested(ad, func(ad *netlink.AttributeDecoder) {
-		switch ad.Type() {
+func decodeEntry(a attribute) (e entry) {
+	nested(a, func(a attribute) {
+		switch a.kind {
 		case unix.NFTA_SET_ELEM_KEY:
-			nested(ad, func(ad *netlink.AttributeDecoder) { e.key = ad.Bytes() })
+			nested(a, func(a attribute) { e.key = a.value })
 		case unix.NFTA_SET_ELEM_DATA:
-			nested(ad, func(ad *netlink.AttributeDecoder) { decodeDatum(ad, &e) })
+			nested(a, func(a attribute) { decodeDatum(a, &e) })
+		case unix.NFTA_SET_ELEM_FLAGS:
+			e.end = a.uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
-			e.note = comment(ad.Bytes())
+			e.note = comment(a.value)
 		}
 	})
 	return e
 }
 
-func decodeDatum(ad *netlink.AttributeDecoder, e *entry) {
-	switch ad.Type() {
+func decodeDatum(a attribute, e *entry) {
+	switch a.kind {
 	case unix.NFTA_DATA_VALUE:
-		e.value = ad.Bytes()
+		e.value = a.value
 	case unix.NFTA_DATA_VERDICT:
-		nested(ad, func(ad *netlink.AttributeDecoder) {
-			if ad.Type() == unix.NFTA_VERDICT_CHAIN {
-				e.jump = ad.String()
+		nested(a, func(a attribute) {
+			if a.kind == unix.NFTA_VERDICT_CHAIN {
+				e.jump = a.text()
 			}
 		})
 	}

@@ -2,9 +2,7 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -13,12 +11,6 @@ import (
 // explain makes a sentence of what came of a message: FeatureMissing when the kernel does not know what the message
 // asks for, KernelRefused otherwise. The errno stays for errors.Is.
 func explain(m message, err error) error {
-	if op := (*netlink.OpError)(nil); errors.As(err, &op) { // its text repeats what is said here
-		err = op.Err
-		if op.Message != "" {
-			err = fmt.Errorf("%w (%s)", op.Err, op.Message)
-		}
-	}
 	switch {
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
 		return cnierr.Wrap(cnierr.KernelRefused, err,
@@ -35,10 +27,10 @@ func (m message) subject() string {
 	switch {
 	case m.others:
 		return "nftables"
-	case len(m.Data) == 0: // it never came to a message
+	case len(m.data) == 0: // it never came to a message
 		return tableTitle(tableFamily)
 	}
-	return tableTitle(m.Data[0])
+	return tableTitle(m.data[0])
 }
 
 // unknown reports whether the kernel refused because it does not have what the message is about: sockets of a protocol,

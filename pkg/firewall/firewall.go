@@ -27,8 +27,8 @@ func (f *Firewall) Close() { f.conn.close() }
 // Descriptors are those of the open sockets: a process that inherits them makes Close return at once.
 func (f *Firewall) Descriptors() []int {
 	var list []int
-	if f.conn.socket != nil {
-		list = append(list, f.conn.socket.fd)
+	if s, open := f.conn.socket.(*socket); open {
+		list = append(list, s.fd)
 	}
 	for _, s := range f.conn.unread {
 		list = append(list, s.fd)
@@ -62,6 +62,7 @@ func (f *Firewall) observe(q query) (s *state, err error) {
 // transact observes and lets decide say what to change, then sends that for the generation that was observed. When
 // anyone has changed the ruleset meanwhile it starts over, so decide may run several times. No messages, no change.
 func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message, error)) error {
+	q.change = true
 	return retry(func() error {
 		s, err := f.conn.look(q)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"github.com/google/nftables/xt"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -202,24 +201,23 @@ func (c foreignChain) open(a plan.ForwardAccept) []message {
 
 // addRule makes a message for a rule before another, or at the end.
 func (c foreignChain) addRule(exprs []expr.Any, note string, before *listedRule) message {
-	flags := netlink.Create | netlink.Append
+	var flags uint16 = unix.NLM_F_CREATE | unix.NLM_F_APPEND
 	if before != nil {
-		flags = netlink.Create
+		flags = unix.NLM_F_CREATE
 	}
-	m := change("add a rule to "+c.String(), unix.NFT_MSG_NEWRULE, flags, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_RULE_TABLE, c.table)
-		ae.String(unix.NFTA_RULE_CHAIN, c.name)
+	m := change("add a rule to "+c.String(), unix.NFT_MSG_NEWRULE, flags, func(w *encoder) {
+		w.text(unix.NFTA_RULE_TABLE, c.table)
+		w.text(unix.NFTA_RULE_CHAIN, c.name)
 		if before != nil {
-			ae.Uint64(unix.NFTA_RULE_POSITION, before.handle)
+			w.uint64(unix.NFTA_RULE_POSITION, before.handle)
 		}
-		ae.Nested(unix.NFTA_RULE_EXPRESSIONS, func(ae *netlink.AttributeEncoder) error {
+		w.nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
 			for _, e := range exprs {
-				ae.Do(unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, func() ([]byte, error) { return expr.Marshal(c.family, e) })
+				w.expression(c.family, e)
 			}
-			return nil
 		})
 		// Of a rule the comment has the same number as of an element.
-		ae.Bytes(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, note))
+		w.value(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, note))
 	})
 	if c.isXtables() {
 		m.needs = "xt_devgroup (CONFIG_NETFILTER_XT_MATCH_DEVGROUP)"
@@ -228,24 +226,24 @@ func (c foreignChain) addRule(exprs []expr.Any, note string, before *listedRule)
 }
 
 func (c foreignChain) deleteRule(r listedRule) message {
-	m := change("delete a rule of "+c.String(), unix.NFT_MSG_DELRULE, 0, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_RULE_TABLE, c.table)
-		ae.String(unix.NFTA_RULE_CHAIN, c.name)
-		ae.Uint64(unix.NFTA_RULE_HANDLE, r.handle)
+	m := change("delete a rule of "+c.String(), unix.NFT_MSG_DELRULE, 0, func(w *encoder) {
+		w.text(unix.NFTA_RULE_TABLE, c.table)
+		w.text(unix.NFTA_RULE_CHAIN, c.name)
+		w.uint64(unix.NFTA_RULE_HANDLE, r.handle)
 	})
 	return ofFamily(c.family, m)
 }
 
 // ofFamily sends a message to another family of tables than the plugin's (struct nfgenmsg begins with it).
 func ofFamily(family byte, m message) message {
-	m.Data[0], m.others = family, true
+	m.data[0], m.others = family, true
 	return m
 }
 
 // forwarding lists the chains of others at the forward hook, with their rules.
 func (c *conn) forwarding() ([]foreignChain, error) {
-	request := ofFamily(unix.NFPROTO_UNSPEC, get("list the chains", unix.NFT_MSG_GETCHAIN, netlink.Dump,
-		func(*netlink.AttributeEncoder) {}))
+	request := ofFamily(unix.NFPROTO_UNSPEC, get("list the chains", unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP,
+		func(*encoder) {}))
 	list, err := c.dump(request)
 	if err != nil {
 		return nil, err
@@ -275,10 +273,10 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 }
 
 func (c *conn) foreignRules(f foreignChain) ([]listedRule, error) {
-	request := ofFamily(f.family, get("list the rules of "+f.String(), unix.NFT_MSG_GETRULE, netlink.Dump,
-		func(ae *netlink.AttributeEncoder) {
-			ae.String(unix.NFTA_RULE_TABLE, f.table)
-			ae.String(unix.NFTA_RULE_CHAIN, f.name)
+	request := ofFamily(f.family, get("list the rules of "+f.String(), unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP,
+		func(w *encoder) {
+			w.text(unix.NFTA_RULE_TABLE, f.table)
+			w.text(unix.NFTA_RULE_CHAIN, f.name)
 		}))
 	list, err := c.dump(request)
 	if err != nil {
@@ -300,14 +298,14 @@ func (c *conn) foreignRules(f foreignChain) ([]listedRule, error) {
 
 // dormant reports whether the chain's table is one whose chains are not hooked, or gone meanwhile.
 func (c *conn) dormant(f foreignChain) (bool, error) {
-	request := ofFamily(f.family, get("read table "+f.table, unix.NFT_MSG_GETTABLE, 0, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_TABLE_NAME, f.table)
+	request := ofFamily(f.family, get("read table "+f.table, unix.NFT_MSG_GETTABLE, 0, func(w *encoder) {
+		w.text(unix.NFTA_TABLE_NAME, f.table)
 	}))
 	answers, err := c.ask([]message{request})
-	if err != nil || answers[0] == nil {
+	if err != nil || !answers[0].exists() {
 		return true, err
 	}
-	t, err := decodeTable(*answers[0])
+	t, err := decodeTable(answers[0])
 	if err != nil {
 		return false, explain(request, err)
 	}

@@ -28,17 +28,11 @@ func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) 
 	if err != nil || !has {
 		return nil, err
 	}
-	attachments, err := f.conn.some(attachmentsMap)
-	if err != nil {
-		return nil, err
-	}
 	p := hostPorts()
-	p.chains = append([]chain{{name: permitName(owner.Network), jumps: anyNumber}}, p.chains...)
-	if len(attachments) > 1 {
-		gone, err = f.releaseHostPorts(query{part: p, brief: true}, owner, claimed)
-		if !errors.Is(err, errIncomplete) {
-			return gone, err
-		}
+	p.chains = append([]chain{{name: permitName(owner.Network), uses: anyNumber}}, p.chains...)
+	gone, err = f.releaseHostPorts(query{part: p, brief: true, keys: claimedOf(owner, claimed)}, owner, claimed)
+	if !errors.Is(err, errIncomplete) {
+		return gone, err
 	}
 	return f.releaseHostPorts(query{part: p}, owner, claimed)
 }
@@ -69,13 +63,8 @@ func (f *Firewall) releaseHostPorts(q query, owner lease.Owner, claimed []plan.H
 
 // attachment finds all that an attachment has: by what it may have if that is all, otherwise by its name everywhere.
 func (e *edit) attachment(owner lease.Owner, claimed []plan.HostPort) ([]entry, error) {
-	h := plan.HostPorts{Owner: owner, Link: owner.HostName()}
 	index := entry{set: attachmentsMap, key: interfaceName(owner.HostName())}
-	keys := append(linkEntries(h), index)
-	for _, p := range claimed {
-		keys = append(keys, portEntry(p), permitEntry(p))
-	}
-	found, err := e.lookUp(keys)
+	found, err := e.found(claimedOf(owner, claimed))
 	if err != nil || found[index.id()].set == "" {
 		return nil, err
 	}
@@ -97,6 +86,16 @@ func (e *edit) attachment(owner lease.Owner, claimed []plan.HostPort) ([]entry, 
 		return own, nil
 	}
 	return e.ownedBy(owner.HostName())
+}
+
+// claimedOf are the keys of what an attachment may have.
+func claimedOf(owner lease.Owner, ports []plan.HostPort) []entry {
+	keys := append(linkEntries(plan.HostPorts{Owner: owner, Link: owner.HostName()}),
+		entry{set: attachmentsMap, key: interfaceName(owner.HostName())})
+	for _, p := range ports {
+		keys = append(keys, portEntry(p), permitEntry(p))
+	}
+	return keys
 }
 
 // leave returns the messages for what is to be removed, with what nobody needs any more once it is: all of the part

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -13,8 +14,8 @@ import (
 // is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are mapped, but for a port on every address that others
 // have on single ones.
 func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
-	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true}, h, living)
-	if code := cnierr.Of(err, 0); err != nil && code.Code == cnierr.KernelRefused {
+	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true, keys: claimed(h)}, h, living)
+	if errors.Is(err, errIncomplete) || err != nil && cnierr.Of(err, 0).Code == cnierr.KernelRefused {
 		return f.applyHostPorts(query{part: partOf(h)}, h, living)
 	}
 	return created, evicted, err
@@ -41,7 +42,7 @@ func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (cre
 }
 
 // errIncomplete says that a brief look does not do.
-var errIncomplete = cnierr.New(cnierr.KernelRefused, "nftables table inet %s is not whole", tableName)
+var errIncomplete = errors.New("nftables table inet " + tableName + " is not whole")
 
 // partOf is the part that an attachment needs: what all share and, where not everybody may use its ports, the chain that
 // knows who may.
@@ -62,11 +63,7 @@ type claim struct {
 
 func (c *claim) decide() error {
 	own := ownEntries(c.ports)
-	keys := append(slices.Clone(own), linkEntries(c.ports)...)
-	for _, p := range c.ports.Ports {
-		keys = append(keys, permitEntry(p), everyEntry(p), sharedEntry(p))
-	}
-	found, err := c.lookUp(keys)
+	found, err := c.found(claimed(c.ports))
 	if err != nil {
 		return err
 	}
@@ -86,6 +83,22 @@ func (c *claim) decide() error {
 	}
 	c.links(found)
 	return nil
+}
+
+// claimed are the keys of what an attachment wants, and of what may stand against it.
+func claimed(h plan.HostPorts) []entry {
+	keys := append(ownEntries(h), linkEntries(h)...)
+	for _, p := range h.Ports {
+		if p.Open {
+			keys = append(keys, permitEntry(p)) // of whoever had the port
+		}
+		if p.Wildcard() {
+			keys = append(keys, sharedEntry(p))
+		} else {
+			keys = append(keys, everyEntry(p))
+		}
+	}
+	return keys
 }
 
 // forget removes all that an attachment has.

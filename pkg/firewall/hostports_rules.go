@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +20,7 @@ const (
 )
 
 // loopback is what only the host itself has.
-var loopback = netip.MustParsePrefix("127.0.0.0/8")
+const loopback = "127.0.0.0/8"
 
 // portSets are the names of one family's sets. Each key has protocol and port, those of an address the address first.
 type portSets struct {
@@ -49,54 +48,51 @@ const hostPortMark = 1 << 13
 // The destination is translated where a packet comes in, and where the host itself sends one. Nothing but a packet to an
 // address of the host is looked up, and that once per connection: NAT chains see first packets only.
 func hostPorts() part {
-	p := part{
-		sets: []set{
-			{name: attachmentsMap, key: nftables.TypeIFName, data: nftables.TypeIPAddr},
-			{name: hairpinSet, key: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)},
-			{name: masqueradeSet, key: nftables.TypeIFName},
-		},
-		chains: []chain{
-			{name: "hostports", jumps: 2},
-			{name: "hostports_prerouting", kind: "nat", hook: unix.NF_INET_PRE_ROUTING, priority: -100, rules: toHost()},
-			{name: "hostports_output", kind: "nat", hook: unix.NF_INET_LOCAL_OUT, priority: -100, rules: toHost()},
-			// One before masquerading, so that what this chain decides does not depend on which was there first.
-			{name: "hostports_postrouting", kind: "nat", hook: unix.NF_INET_POST_ROUTING, priority: 99, rules: sources()},
-			{name: "hostports_loopback", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, rules: fromOutside()},
-		},
-	}
-	translate := &p.chains[0]
-	for _, f := range []*family{ipv4, ipv6} {
-		p.sets = append(p.sets, f.portSets()...)
-		translate.rules = append(translate.rules, f.permit()...)
-	}
-	translate.rules = append(translate.rules, rule{what: "marking", exprs: setMark(hostPortMark)})
-	for _, f := range []*family{ipv4, ipv6} {
-		translate.rules = append(translate.rules, f.translate()...)
-	}
-	translate.rules = append(translate.rules, rule{what: "unmarking", exprs: setMark(0)})
-	return p
+	return part{sets: hostPortSets, chains: []chain{
+		{name: "hostports", uses: 10 + 2, rules: translation},
+		{name: "hostports_prerouting", kind: "nat", hook: unix.NF_INET_PRE_ROUTING, priority: -100, uses: 1, rules: toHost},
+		{name: "hostports_output", kind: "nat", hook: unix.NF_INET_LOCAL_OUT, priority: -100, uses: 1, rules: toHost},
+		// One before masquerading, so that what this chain decides does not depend on which was there first.
+		{name: "hostports_postrouting", kind: "nat", hook: unix.NF_INET_POST_ROUTING, priority: 99, uses: 8, rules: sources},
+		{name: "hostports_loopback", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, priority: -300, uses: 1, rules: fromOutside},
+	}}
+}
+
+func hostPortSets() []set {
+	return slices.Concat([]set{
+		{name: attachmentsMap, key: typeIFName, data: typeIPAddr},
+		{name: hairpinSet, key: concatenation(typeIFName, typeIFName)},
+		{name: masqueradeSet, key: typeIFName},
+	}, ipv4.portSets(), ipv6.portSets())
+}
+
+// translation first asks who may use a port, for both families, and then leads to the container.
+func translation() []rule {
+	return slices.Concat(
+		ipv4.permit(), ipv6.permit(), []rule{{what: "marking", exprs: setMark(hostPortMark)}},
+		ipv4.translate(), ipv6.translate(), []rule{{what: "unmarking", exprs: setMark(0)}})
 }
 
 func (f *family) portSets() []set {
 	names, addr := f.ports(), f.addressType()
-	port := nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
-	on := nftables.MustConcatSetType(addr, nftables.TypeInetProto, nftables.TypeInetService)
-	pod := nftables.MustConcatSetType(addr, nftables.TypeInetService)
+	port := concatenation(typeInetProto, typeInetService)
+	on := concatenation(addr, typeInetProto, typeInetService)
+	pod := concatenation(addr, typeInetService)
 	return []set{
 		{name: names.every, key: port, data: pod, family: f},
 		{name: names.on, key: on, data: pod, family: f},
-		{name: names.everyFor, key: port, data: nftables.TypeVerdict, family: f},
-		{name: names.onFor, key: on, data: nftables.TypeVerdict, family: f},
+		{name: names.everyFor, key: port, data: typeVerdict, family: f},
+		{name: names.onFor, key: on, data: typeVerdict, family: f},
 		{name: names.shared, key: port, family: f},
-		{name: names.self, key: nftables.MustConcatSetType(addr, addr), family: f},
+		{name: names.self, key: concatenation(addr, addr), family: f},
 	}
 }
 
-func (f *family) addressType() nftables.SetDatatype {
+func (f *family) addressType() datatype {
 	if f == ipv4 {
-		return nftables.TypeIPAddr
+		return typeIPAddr
 	}
-	return nftables.TypeIP6Addr
+	return typeIP6Addr
 }
 
 // register is the number of the 32 bit register n of the verdict machine, as the kernel lists it: where one begins that
@@ -125,7 +121,7 @@ func toHost() []rule {
 func fromOutside() []rule {
 	e := append(interfaceIsNot(expr.MetaKeyIIFNAME, "lo"), isFamily(ipv4)...)
 	return []rule{{what: "the host's loopback interface", family: ipv4, exprs: append(
-		append(e, inPrefix(expr.CmpOpEq, ipv4.dst, loopback)...), &expr.Verdict{Kind: expr.VerdictDrop})}}
+		append(e, inPrefix(expr.CmpOpEq, ipv4.dst, netip.MustParsePrefix(loopback))...), &expr.Verdict{Kind: expr.VerdictDrop})}}
 }
 
 // permit sends what is for a port that not everybody may use to the chain that knows who may. That chain returns for
@@ -189,7 +185,7 @@ func protocolAndPort(at uint32) []expr.Any {
 // container itself, and another container of the same bridge, to whom it would answer without asking the host. And where
 // the network wants it for all.
 func sources() []rule {
-	local := append(append(translated(), isFamily(ipv4)...), inPrefix(expr.CmpOpEq, ipv4.src, loopback)...)
+	local := append(append(translated(), isFamily(ipv4)...), inPrefix(expr.CmpOpEq, ipv4.src, netip.MustParsePrefix(loopback))...)
 	local = append(local, interfaceIsNot(expr.MetaKeyOIFNAME, "lo")...)
 	hairpin := append(marked(),
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register(0)},
@@ -293,14 +289,15 @@ func native(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
 
 // permitChain is the chain of a network that not everybody may use the ports of: it returns for those who may.
 func permitChain(network string, from []netip.Prefix) chain {
-	c := chain{name: permitName(network), jumps: anyNumber}
-	for _, p := range from {
-		f := familyOf(p)
-		e := append(isFamily(f), inPrefix(expr.CmpOpEq, f.src, p)...)
-		c.rules = append(c.rules, rule{what: p.String(), family: f, exprs: append(e, &expr.Verdict{Kind: expr.VerdictReturn})})
-	}
-	c.rules = append(c.rules, rule{what: "all others", exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}})
-	return c
+	return chain{name: permitName(network), uses: anyNumber, rules: func() []rule {
+		var rules []rule
+		for _, p := range from {
+			f := familyOf(p)
+			e := append(isFamily(f), inPrefix(expr.CmpOpEq, f.src, p)...)
+			rules = append(rules, rule{what: p.String(), family: f, exprs: append(e, &expr.Verdict{Kind: expr.VerdictReturn})})
+		}
+		return append(rules, rule{what: "all others", exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}})
+	}}
 }
 
 // permitName names the chain of a network. nft does not read the "~" in the name of a chain; neither it nor the "/" is in

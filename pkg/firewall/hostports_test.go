@@ -122,7 +122,7 @@ func TestHostPortListings(t *testing.T) {
 		t.Run(c.golden, func(t *testing.T) {
 			f := fresh(t)
 			publish(t, f, c.apply...)
-			golden(t, c.golden)
+			listed(t, c.golden)
 			// What was listed can be loaded, and is the same to CHECK.
 			before := nft(t, "list", "ruleset")
 			nft(t, "flush", "ruleset")
@@ -135,7 +135,7 @@ func TestHostPortListings(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			golden(t, "empty")
+			listed(t, "empty")
 		})
 	}
 }
@@ -215,7 +215,7 @@ func TestHostPortRepair(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			golden(t, "empty")
+			listed(t, "empty")
 		})
 	}
 	t.Run("a rule replaced by another is CHECK's", func(t *testing.T) {
@@ -376,5 +376,5 @@ func TestThousandsOfPorts(t *testing.T) {
 	if gone, err := f.ReleaseHostPorts(web, keys(h)); err != nil || len(gone) != len(all) {
 		t.Errorf("%d ports released: %v", len(gone), err)
 	}
-	golden(t, "empty")
+	listed(t, "empty")
 }

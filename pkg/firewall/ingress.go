@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -38,33 +37,46 @@ const (
 // A pod's own policy is in the group of its host end, so nothing of it is here, and nothing is left when it goes. Behind
 // a bridge the host end is known to the bridge alone: there packets are marked for portIngress to decide.
 func ingress() part {
-	return part{
-		sets: []set{
-			{name: closedLinks, key: nftables.TypeIFName},
-			{name: closedGroups, key: nftables.TypeDevGroup},
-			{name: openLinks, key: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)},
-			{name: openGroups, key: nftables.MustConcatSetType(nftables.TypeDevGroup, nftables.TypeDevGroup)},
-			{name: podLinks, key: nftables.TypeIFName},
-			{name: podGroups, key: nftables.TypeDevGroup},
-		},
-		chains: []chain{
-			{name: "ingress_policy", jumps: 3, rules: append(welcome(accepted), unwelcome(dropped)...)},
-			{name: "ingress_isolated", jumps: 1, rules: append(invited(accepted), unwelcome(dropped)...)},
-			{name: "ingress_mark", jumps: 1, rules: ingressMark()},
-			{name: "ingress", kind: "filter", hook: unix.NF_INET_FORWARD, priority: 0, rules: []rule{
-				{what: "links with pods that have a policy", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks),
-					&expr.Verdict{Kind: expr.VerdictJump, Chain: "ingress_mark"})},
-				{what: "isolated pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupIsolated),
-					&expr.Verdict{Kind: expr.VerdictGoto, Chain: "ingress_isolated"})},
-				{what: "closed pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupClosed), toPolicy)},
-				{what: "links", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, closedLinks), toPolicy)},
-				{what: "groups", exprs: append(append(groupBits(expr.MetaKeyOIFGROUP, 0, network),
-					&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: closedGroups}), toPolicy)},
-			}},
-			{name: "ingress_output", kind: "filter", hook: unix.NF_INET_LOCAL_OUT, priority: 0, rules: []rule{
-				{what: "the host's own", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks), changeMark(fromOthers|fromSame, 0)...)},
-			}},
-		},
+	return part{sets: ingressSets, chains: []chain{
+		{name: "ingress_policy", uses: 6 + 3, rules: policed},
+		{name: "ingress_isolated", uses: 4 + 1, rules: isolated},
+		{name: "ingress_mark", uses: 9 + 1, rules: ingressMark},
+		{name: "ingress", kind: "filter", hook: unix.NF_INET_FORWARD, priority: 0, uses: 5, rules: toContainers},
+		{name: "ingress_output", kind: "filter", hook: unix.NF_INET_LOCAL_OUT, priority: 0, uses: 1, rules: ofHost},
+	}}
+}
+
+func ingressSets() []set {
+	return []set{
+		{name: closedLinks, key: typeIFName},
+		{name: closedGroups, key: typeDevGroup},
+		{name: openLinks, key: concatenation(typeIFName, typeIFName)},
+		{name: openGroups, key: concatenation(typeDevGroup, typeDevGroup)},
+		{name: podLinks, key: typeIFName},
+		{name: podGroups, key: typeDevGroup},
+	}
+}
+
+func policed() []rule { return append(welcome(accepted), unwelcome(dropped)...) }
+
+func isolated() []rule { return append(invited(accepted), unwelcome(dropped)...) }
+
+func toContainers() []rule {
+	return []rule{
+		{what: "links with pods that have a policy", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks),
+			&expr.Verdict{Kind: expr.VerdictJump, Chain: "ingress_mark"})},
+		{what: "isolated pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupIsolated),
+			&expr.Verdict{Kind: expr.VerdictGoto, Chain: "ingress_isolated"})},
+		{what: "closed pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupClosed), toPolicy)},
+		{what: "links", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, closedLinks), toPolicy)},
+		{what: "groups", exprs: append(append(groupBits(expr.MetaKeyOIFGROUP, 0, network),
+			&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: closedGroups}), toPolicy)},
+	}
+}
+
+func ofHost() []rule {
+	return []rule{
+		{what: "the host's own", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks), changeMark(fromOthers|fromSame, 0)...)},
 	}
 }
 
@@ -165,10 +177,17 @@ func ingressOf(i plan.Ingress) networkIngress {
 	}
 }
 
-// lookUp shows what is there, whoever has it.
+func (n networkIngress) keys() []entry { return []entry{n.closed, n.open, n.pods} }
+
+// among shows what is there, whoever has it.
+func (n networkIngress) among(found map[string]entry) networkIngress {
+	return networkIngress{found[n.closed.id()], found[n.open.id()], found[n.pods.id()]}
+}
+
+// lookUp is among, of what it asks for.
 func (n networkIngress) lookUp(e *edit) (networkIngress, error) {
-	found, err := e.lookUp([]entry{n.closed, n.open, n.pods})
-	return networkIngress{found[n.closed.id()], found[n.open.id()], found[n.pods.id()]}, err
+	found, err := e.lookUp(n.keys())
+	return n.among(found), err
 }
 
 func (e entry) exists() bool { return e.set != "" }
@@ -222,8 +241,8 @@ func (f *Firewall) ProbeIngress() error { return f.probe(ingress()) }
 // that it has such pods.
 func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 	n := ingressOf(i)
-	if settled, err := f.ingressSettled(i, n); settled || err != nil {
-		return false, err
+	if f.ingressSettled(i, n) {
+		return false, nil
 	}
 	err = f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
 		var msgs []message
@@ -245,19 +264,14 @@ func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 	return created && err == nil, err
 }
 
-// ingressSettled reports, by a brief look, whether all is as a policy wants it: two round trips.
-func (f *Firewall) ingressSettled(i plan.Ingress, n networkIngress) (settled bool, err error) {
-	err = retry(func() error {
-		s, err := f.conn.look(query{part: ingress(), brief: true})
-		if err != nil || len(s.defects()) > 0 {
-			return err
-		}
-		e := edit{conn: &f.conn, state: s}
-		have, err := n.lookUp(&e)
-		settled = err == nil && n.decide(i, have, &e) == nil && len(e.put)+len(e.drop) == 0
-		return err
-	})
-	return settled, err
+// ingressSettled reports, by a brief look, whether all is as a policy wants it: one round trip.
+func (f *Firewall) ingressSettled(i plan.Ingress, n networkIngress) bool {
+	s, err := f.observe(query{part: ingress(), brief: true, keys: n.keys()})
+	if err != nil || len(s.defects()) > 0 {
+		return false // whoever then looks at everything says why
+	}
+	e := edit{conn: &f.conn, state: s}
+	return n.decide(i, n.among(s.found), &e) == nil && len(e.put)+len(e.drop) == 0
 }
 
 // ObserveIngress shows what the kernel has of a network's policy. Where it wants none, that of another network on its
@@ -325,7 +339,7 @@ func (f *Firewall) retireIngress(network string, keepPods bool) error {
 // ingressBy lists the elements of a network and counts those of others.
 func (e *edit) ingressBy(who string) (own map[string]entry, others int, err error) {
 	own = map[string]entry{}
-	for _, x := range ingress().sets {
+	for _, x := range e.state.wanted {
 		if !e.state.has(x.name) {
 			continue
 		}

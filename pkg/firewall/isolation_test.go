@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -30,19 +29,19 @@ func reloads(t *testing.T, name string) {
 	t.Helper()
 	nft(t, "flush", "ruleset")
 	nft(t, "-f", "testdata/"+name+".nft")
-	golden(t, name)
+	listed(t, name)
 }
 
 func TestSourceCheckListing(t *testing.T) {
 	f := fresh(t)
 	must(t, f.ProbeSourceCheck())
-	golden(t, "empty")
+	listed(t, "empty")
 	for _, want := range []bool{true, false} {
 		if created, err := f.ApplySourceCheck(); created != want || err != nil {
 			t.Fatalf("created %v, %v", created, err)
 		}
 	}
-	golden(t, "antispoof")
+	listed(t, "antispoof")
 	nft(t, "flush", "chain", "inet", "veth", "antispoof_sources")
 	if got, err := f.ObserveSourceCheck(); err != nil || got.State != "nftables chain antispoof_sources has lost its rule for IPv4" {
 		t.Errorf("%q, %v", got.State, err)
@@ -50,17 +49,17 @@ func TestSourceCheckListing(t *testing.T) {
 	if created, err := f.ApplySourceCheck(); created || err != nil {
 		t.Fatalf("created %v, %v", created, err)
 	}
-	golden(t, "antispoof")
+	listed(t, "antispoof")
 	reloads(t, "antispoof")
 	if got, err := f.ObserveSourceCheck(); err != nil || got.State != "ok" {
 		t.Errorf("%q, %v", got.State, err)
 	}
 	apply(t, f, pods4)
 	must(t, f.UndoSourceCheck())
-	golden(t, "ipv4") // the other parts stay
+	listed(t, "ipv4") // the other parts stay
 	undo(t, f, pods4)
 	must(t, f.UndoSourceCheck())
-	golden(t, "empty")
+	listed(t, "empty")
 }
 
 // The policies of pods: what a network has because of them, beside its own policy or without one.
@@ -70,7 +69,7 @@ func TestPodIngressListing(t *testing.T) {
 		return plan.Ingress{Network: network, Link: l, Policy: p, Pods: true, State: "ok"}
 	}
 	must(t, f.ProbePortIngress())
-	golden(t, "empty")
+	listed(t, "empty")
 	shop := plan.Link{Group: 0x7000_0021}
 	all := []plan.Ingress{
 		withPods("podnet", br0, netconf.IngressOpen), withPods("lab", group1, netconf.IngressIsolated),
@@ -88,7 +87,7 @@ func TestPodIngressListing(t *testing.T) {
 		}
 	}
 	expectIngress(t, f, all...)
-	golden(t, "ingress-pods")
+	listed(t, "ingress-pods")
 	reloads(t, "ingress-pods")
 	expectIngress(t, f, all...)
 
@@ -113,7 +112,7 @@ func TestPodIngressListing(t *testing.T) {
 		t.Errorf("%q, %v", got.State, err)
 	}
 	must(t, f.UndoPortIngress())
-	golden(t, "empty")
+	listed(t, "empty")
 	if got, err := f.ObservePortIngress(); err != nil || got.State != "nftables table bridge veth is missing" {
 		t.Errorf("%q, %v", got.State, err)
 	}
@@ -131,7 +130,7 @@ func expectIngress(t *testing.T, f *Firewall, all ...plan.Ingress) {
 func TestIngressListing(t *testing.T) {
 	f := fresh(t)
 	must(t, f.ProbeIngress())
-	golden(t, "empty")
+	listed(t, "empty")
 	all := []plan.Ingress{
 		policy("podnet", br0, netconf.IngressSameNetwork), policy("lab", group1, netconf.IngressIsolated),
 		policy("shop", plan.Link{Group: 0x7000_0021}, netconf.IngressSameNetwork), policy("more", br0, netconf.IngressSameNetwork),
@@ -143,7 +142,7 @@ func TestIngressListing(t *testing.T) {
 		}
 	}
 	expectIngress(t, f, all...)
-	golden(t, "ingress")
+	listed(t, "ingress")
 	reloads(t, "ingress")
 	expectIngress(t, f, all...)
 	for _, p := range []plan.Ingress{
@@ -156,7 +155,7 @@ func TestIngressListing(t *testing.T) {
 	for _, network := range []string{"nobody", "shop", "lab", "podnet"} {
 		must(t, f.RetireIngress(network))
 	}
-	golden(t, "empty")
+	listed(t, "empty")
 }
 
 // forwardChains are as iptables-nft lists its own, and as an administrator writes his.
@@ -199,12 +198,12 @@ func TestForwardListing(t *testing.T) {
 					t.Fatalf("created %v, %v", created, err)
 				}
 			}
-			golden(t, name)
+			listed(t, name)
 			if got, err := f.ObserveForwardAccept(a); err != nil || got.State != "ok" {
 				t.Errorf("%q, %v", got.State, err)
 			}
 			must(t, f.RetireForwardAccept("another"))
-			golden(t, name)
+			listed(t, name)
 			must(t, f.RetireForwardAccept("podnet"))
 			if after := nft(t, "-a", "list", "ruleset"); after != before {
 				t.Errorf("afterwards\n%s", after)
@@ -267,20 +266,19 @@ func TestForwardTableOfAnotherProcess(t *testing.T) {
 	defer owner.Close()
 	must(t, owner.transact(query{}, owner.conn.commit, func(*state) ([]message, error) {
 		const tableOwner = 1 << 1
-		table := ofFamily(tableFamily, change("add a table", unix.NFT_MSG_NEWTABLE, netlink.Create, func(ae *netlink.AttributeEncoder) {
-			ae.String(unix.NFTA_TABLE_NAME, "theirs")
-			ae.Uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
+		table := ofFamily(tableFamily, change("add a table", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(w *encoder) {
+			w.text(unix.NFTA_TABLE_NAME, "theirs")
+			w.uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
 		}))
-		forward := ofFamily(tableFamily, change("add a chain", unix.NFT_MSG_NEWCHAIN, netlink.Create, func(ae *netlink.AttributeEncoder) {
-			ae.String(unix.NFTA_CHAIN_TABLE, "theirs")
-			ae.String(unix.NFTA_CHAIN_NAME, "forward")
-			ae.Nested(unix.NFTA_CHAIN_HOOK, func(ae *netlink.AttributeEncoder) error {
-				ae.Uint32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
-				ae.Int32(unix.NFTA_HOOK_PRIORITY, 0)
-				return nil
+		forward := ofFamily(tableFamily, change("add a chain", unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, func(w *encoder) {
+			w.text(unix.NFTA_CHAIN_TABLE, "theirs")
+			w.text(unix.NFTA_CHAIN_NAME, "forward")
+			w.nested(unix.NFTA_CHAIN_HOOK, func(w *encoder) {
+				w.uint32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
+				w.int32(unix.NFTA_HOOK_PRIORITY, 0)
 			})
-			ae.Uint32(unix.NFTA_CHAIN_POLICY, 0)
-			ae.String(unix.NFTA_CHAIN_TYPE, "filter")
+			w.uint32(unix.NFTA_CHAIN_POLICY, 0)
+			w.text(unix.NFTA_CHAIN_TYPE, "filter")
 		}))
 		return []message{table, forward}, nil
 	}))

@@ -1,7 +1,8 @@
 package firewall
 
 import (
-	"github.com/mdlayher/netlink"
+	"maps"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -9,35 +10,58 @@ import (
 type query struct {
 	part
 	spans []string // the interval sets of the part whose elements are wanted too
-	// brief takes the sets for granted, and a chain with as many rules as it should have for whole. It is for those who
-	// then send changes, which fail if a set is not there, and look again.
+	// brief takes a chain with as many rules as it should have for whole, and so the sets, which the kernel keeps as long
+	// as rules name them. A rule that somebody has put into the place of another is left for CHECK to find.
 	brief bool
+	keys  []entry // elements that are wanted too, of a set or, in an interval set, of the interval around them
+	// change is for those who may commit something afterwards, and need the generation for it.
+	change bool
 }
 
-// look reads a part of the table: one round trip for the generation and for each object of the part by its name, so that
-// it costs the same however many tables others have; one for the rules of the table; one for the elements of each set
-// that is named.
+// look reads a part of the table: one round trip for all objects of the part by their names, and for the keys, so that
+// it costs the same however many tables others have. Unless it is brief, one more for the rules of the table; and one for
+// the elements of each set that is named.
 //
-// The generation is read first. What is read after it may be newer, but then nothing gets committed for it.
+// The generation, if it is wanted, is read first. What is read after it may be newer, but then nothing gets committed for it.
 func (c *conn) look(q query) (*state, error) {
-	requests := []message{getGeneration(), getTable()}
-	for _, s := range q.sets {
-		if !q.brief {
-			requests = append(requests, getSet(s.name))
-		}
+	var sets []set
+	if !q.brief {
+		sets = q.allSets()
+	}
+	requests := make([]message, 0, 2+len(sets)+len(q.chains)+len(q.keys))
+	if q.change {
+		requests = append(requests, getGeneration())
+	}
+	requests = append(requests, getTable())
+	for _, s := range sets {
+		requests = append(requests, getSet(s.name))
 	}
 	for _, ch := range q.chains {
 		requests = append(requests, getChain(ch.name))
+	}
+	of, first := len(requests), q.keys[:min(portion, len(q.keys))]
+	for _, k := range first {
+		requests = append(requests, getEntry(k))
 	}
 	answers, err := c.ask(q.addressed(requests))
 	if err != nil {
 		return nil, err
 	}
-	s, err := decodeState(answers)
+	s, err := decodeState(answers[:of])
+	if err == nil {
+		s.found, err = decodeFound(answers[of:])
+	}
 	if err != nil {
 		return nil, explain(requests[0], err)
 	}
-	s.part, s.brief = q.part, q.brief
+	if rest := q.keys[len(first):]; len(rest) > 0 {
+		more, err := c.lookUp(rest)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(s.found, more)
+	}
+	s.part, s.brief, s.wanted = q.part, q.brief, sets
 	if err := c.rules(s); err != nil {
 		return nil, err
 	}
@@ -57,7 +81,7 @@ func (c *conn) rules(s *state) error {
 		return c.rulesOf("", s)
 	}
 	for _, want := range s.part.chains {
-		if s.chains[want.name] != nil && want.jumps == anyNumber {
+		if s.chains[want.name] != nil && want.uses == anyNumber {
 			if err := c.rulesOf(want.name, s); err != nil {
 				return err
 			}
@@ -68,10 +92,10 @@ func (c *conn) rules(s *state) error {
 
 // rulesOf lists the rules of a chain, or with "" those of the whole table, and gives each to its chain.
 func (c *conn) rulesOf(chain string, s *state) error {
-	request := get("list the rules", unix.NFT_MSG_GETRULE, netlink.Dump, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_RULE_TABLE, tableName)
+	request := get("list the rules", unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(w *encoder) {
+		w.text(unix.NFTA_RULE_TABLE, tableName)
 		if chain != "" {
-			ae.String(unix.NFTA_RULE_CHAIN, chain)
+			w.text(unix.NFTA_RULE_CHAIN, chain)
 		}
 	})
 	list, err := c.dump(s.part.addressed([]message{request})[0])
@@ -91,9 +115,9 @@ func (c *conn) rulesOf(chain string, s *state) error {
 }
 
 func (c *conn) spans(set string) ([]span, error) {
-	request := get("list set "+set, unix.NFT_MSG_GETSETELEM, netlink.Dump, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		ae.String(unix.NFTA_SET_ELEM_LIST_SET, set)
+	request := get("list set "+set, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(w *encoder) {
+		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	})
 	list, err := c.dump(request)
 	if err != nil {
@@ -111,32 +135,32 @@ func (c *conn) spans(set string) ([]span, error) {
 }
 
 // get makes a message that only reads.
-func get(what string, kind int, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) message {
+func get(what string, kind, flags uint16, fill func(*encoder)) message {
 	m := build(kind, flags, fill)
 	m.what, m.needs = what, needsTables
 	return m
 }
 
 func getGeneration() message {
-	return get("read the ruleset's generation", unix.NFT_MSG_GETGEN, 0, func(*netlink.AttributeEncoder) {})
+	return get("read the ruleset's generation", unix.NFT_MSG_GETGEN, 0, func(*encoder) {})
 }
 
 func getTable() message {
-	return get("read the table", unix.NFT_MSG_GETTABLE, 0, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_TABLE_NAME, tableName)
+	return get("read the table", unix.NFT_MSG_GETTABLE, 0, func(w *encoder) {
+		w.text(unix.NFTA_TABLE_NAME, tableName)
 	})
 }
 
 func getSet(name string) message {
-	return get("read set "+name, unix.NFT_MSG_GETSET, 0, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_SET_TABLE, tableName)
-		ae.String(unix.NFTA_SET_NAME, name)
+	return get("read set "+name, unix.NFT_MSG_GETSET, 0, func(w *encoder) {
+		w.text(unix.NFTA_SET_TABLE, tableName)
+		w.text(unix.NFTA_SET_NAME, name)
 	})
 }
 
 func getChain(name string) message {
-	return get("read chain "+name, unix.NFT_MSG_GETCHAIN, 0, func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_CHAIN_TABLE, tableName)
-		ae.String(unix.NFTA_CHAIN_NAME, name)
+	return get("read chain "+name, unix.NFT_MSG_GETCHAIN, 0, func(w *encoder) {
+		w.text(unix.NFTA_CHAIN_TABLE, tableName)
+		w.text(unix.NFTA_CHAIN_NAME, name)
 	})
 }

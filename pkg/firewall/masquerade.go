@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"net/netip"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -16,21 +15,24 @@ import (
 // family is what differs between IPv4 and IPv6.
 type family struct {
 	name     string
-	proto    byte   // NFPROTO_*
-	set      string // of the subnets whose packets are masqueraded
-	src, dst uint32 // offset of the source and the destination address in the IP header (RFC 791, RFC 8200)
-	size     uint32 // of an address, in bytes
-	local    []netip.Prefix
+	proto    byte     // NFPROTO_*
+	set      string   // of the subnets whose packets are masqueraded
+	src, dst uint32   // offset of the source and the destination address in the IP header (RFC 791, RFC 8200)
+	size     uint32   // of an address, in bytes
+	local    []string // prefixes of what no router forwards
 }
+
+// The sets of masqueraded subnets.
+const masquerade4, masquerade6 = "masquerade4", "masquerade6"
 
 var (
 	ipv4 = &family{
-		name: "IPv4", proto: unix.NFPROTO_IPV4, set: "masquerade4", src: 12, dst: 16, size: 4,
-		local: []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32")},
+		name: "IPv4", proto: unix.NFPROTO_IPV4, set: masquerade4, src: 12, dst: 16, size: 4,
+		local: []string{"224.0.0.0/4", "255.255.255.255/32"},
 	}
 	ipv6 = &family{
-		name: "IPv6", proto: unix.NFPROTO_IPV6, set: "masquerade6", src: 8, dst: 24, size: 16,
-		local: []netip.Prefix{netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10")},
+		name: "IPv6", proto: unix.NFPROTO_IPV6, set: masquerade6, src: 8, dst: 24, size: 16,
+		local: []string{"ff00::/8", "fe80::/10"},
 	}
 )
 
@@ -44,18 +46,23 @@ func familyOf(p netip.Prefix) *family {
 // masquerading is the part of the table that gives packets the host's address.
 func masquerading() part {
 	return part{
-		sets: []set{
-			{name: ipv4.set, key: nftables.TypeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
-			{name: ipv6.set, key: nftables.TypeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
+		sets: func() []set {
+			return []set{
+				{name: ipv4.set, key: typeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
+				{name: ipv6.set, key: typeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
+			}
 		},
 		chains: []chain{{
 			name:     "postrouting",
 			kind:     "nat",
 			hook:     unix.NF_INET_POST_ROUTING,
 			priority: 100, // NF_IP_PRI_NAT_SRC, "srcnat"
-			rules: []rule{
-				{what: "IPv4", family: ipv4, exprs: masquerade(ipv4), needs: needsMasquerade},
-				{what: "IPv6", family: ipv6, exprs: masquerade(ipv6), needs: needsMasquerade},
+			uses:     2,
+			rules: func() []rule {
+				return []rule{
+					{what: "IPv4", family: ipv4, exprs: masquerade(ipv4), needs: needsMasquerade},
+					{what: "IPv6", family: ipv6, exprs: masquerade(ipv6), needs: needsMasquerade},
+				}
 			},
 		}},
 	}
@@ -74,7 +81,7 @@ func masquerade(f *family) []expr.Any {
 		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set, Invert: true},
 	}
 	for _, p := range f.local {
-		e = append(e, inPrefix(expr.CmpOpNeq, f.dst, p)...)
+		e = append(e, inPrefix(expr.CmpOpNeq, f.dst, netip.MustParsePrefix(p))...)
 	}
 	return append(e, &expr.Masq{})
 }
@@ -111,10 +118,13 @@ func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
 }
 
 // Apply makes the kernel masquerade the packets of a subnet: whatever is missing, the subnet's element, a rule or the
-// whole table, is added in one transaction. Where all is there it only looks (three requests). created tells that this
+// whole table, is added in one transaction. Where all is there it only looks, one round trip. created tells that this
 // call added the subnet. A subnet that contains or cuts one of another network is refused with Conflict.
 func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 	fam, want := familyOf(m.Subnet), spanOf(m.Subnet, ownerOf(m))
+	if f.masqueraded(fam, want) {
+		return false, nil
+	}
 	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
@@ -132,6 +142,33 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 		return append(msgs, addElements(fam.set, []span{want})), nil
 	})
 	return created && err == nil, err
+}
+
+// masqueraded reports, by a brief look, whether all is there. It asks for the two ends of the interval that the wanted
+// one's first address is in (nft_rbtree_get in net/netfilter/nft_set_rbtree.c, Linux 4.19): intervals do not overlap, so
+// if any covers the wanted one it is this one. Whoever looks at everything finds the rest, and says what is wrong.
+func (f *Firewall) masqueraded(fam *family, want span) bool {
+	next := want.first.Next()
+	if !next.IsValid() {
+		return false
+	}
+	s, err := f.observe(query{part: masquerading(), brief: true, keys: []entry{
+		{set: fam.set, key: want.first.AsSlice()}, {set: fam.set, key: next.AsSlice(), end: true},
+	}})
+	if err != nil || len(s.defects()) > 0 || len(s.found) != 2 {
+		return false
+	}
+	var ends []element
+	for _, x := range s.found {
+		key, _ := netip.AddrFromSlice(x.key)
+		ends = append(ends, element{key: key, end: x.end, owner: x.note})
+	}
+	have := join(ends)
+	if len(have) != 1 {
+		return false
+	}
+	_, present, _ := place(have, want)
+	return present
 }
 
 // Observe reports whether the kernel masquerades the packets of a subnet.
@@ -219,7 +256,7 @@ func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
 	return list, nil
 }
 
-var subnetSets = []string{ipv4.set, ipv6.set}
+var subnetSets = []string{masquerade4, masquerade6}
 
 // ownerOf is the comment of an element: the network, after the host end if it is that one's. No network is named so: CNI
 // allows no space in a name.

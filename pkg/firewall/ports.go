@@ -21,16 +21,24 @@ const (
 // containers of its bridge exchange none at all, as isolated ports do.
 func portIngress() part {
 	return part{bridges: true, chains: []chain{
-		{name: "forward", kind: "filter", hook: bridgeForward, priority: bridgeFiltered, rules: []rule{
-			{what: "frames to isolated pods", exprs: apart(expr.MetaKeyOIFGROUP, expr.MetaKeyIIFGROUP)},
-			{what: "frames of isolated pods", exprs: apart(expr.MetaKeyIIFGROUP, expr.MetaKeyOIFGROUP)},
-		}},
-		{name: "output", kind: "filter", hook: bridgeOutput, priority: bridgeFiltered, rules: []rule{
-			{what: "others to closed pods", exprs: kept(fromOthers, plan.GroupClosed)},
-			{what: "others to isolated pods", exprs: kept(fromOthers, plan.GroupIsolated)},
-			{what: "the same network to isolated pods", exprs: kept(fromSame, plan.GroupIsolated)},
-		}},
+		{name: "forward", kind: "filter", hook: bridgeForward, priority: bridgeFiltered, uses: 2, rules: betweenPorts},
+		{name: "output", kind: "filter", hook: bridgeOutput, priority: bridgeFiltered, uses: 3, rules: fromHost},
 	}}
+}
+
+func betweenPorts() []rule {
+	return []rule{
+		{what: "frames to isolated pods", exprs: apart(expr.MetaKeyOIFGROUP, expr.MetaKeyIIFGROUP)},
+		{what: "frames of isolated pods", exprs: apart(expr.MetaKeyIIFGROUP, expr.MetaKeyOIFGROUP)},
+	}
+}
+
+func fromHost() []rule {
+	return []rule{
+		{what: "others to closed pods", exprs: kept(fromOthers, plan.GroupClosed)},
+		{what: "others to isolated pods", exprs: kept(fromOthers, plan.GroupIsolated)},
+		{what: "the same network to isolated pods", exprs: kept(fromSame, plan.GroupIsolated)},
+	}
 }
 
 // apart drops frames between an isolated pod and any container of the plugin.

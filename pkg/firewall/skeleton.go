@@ -3,7 +3,6 @@ package firewall
 import (
 	"time"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
@@ -23,10 +22,20 @@ func tableTitle(family byte) string {
 
 // part is what one feature keeps in the table, without the elements of its sets: what is there as soon as any of them
 // is. Parts share no set and no chain, so each comes, is repaired and goes by itself.
+//
+// Its sets and the rules of its chains are made when they are asked for: an ADD that finds everything in place asks for
+// neither.
 type part struct {
-	sets    []set
-	chains  []chain // those that others jump to first
-	bridges bool    // it is in the table of family bridge, which is of the same name
+	sets    func() []set // nil: none
+	chains  []chain      // those that others jump to first
+	bridges bool         // it is in the table of family bridge, which is of the same name
+}
+
+func (p part) allSets() []set {
+	if p.sets == nil {
+		return nil
+	}
+	return p.sets()
 }
 
 // family is that of the part's table.
@@ -41,7 +50,7 @@ func (p part) family() byte {
 func (p part) addressed(msgs []message) []message {
 	for i := range msgs {
 		if !msgs[i].others {
-			msgs[i].Data[0] = p.family() // struct nfgenmsg begins with it
+			msgs[i].data[0] = p.family() // struct nfgenmsg begins with it
 		}
 	}
 	return msgs
@@ -50,16 +59,16 @@ func (p part) addressed(msgs []message) []message {
 // set is a set or, with data, a map.
 type set struct {
 	name   string
-	key    nftables.SetDatatype
-	data   nftables.SetDatatype // the zero value: none
-	flags  uint32               // NFT_SET_*, but for NFT_SET_MAP, which follows from data
-	family *family              // whose packets are looked up in it; nil: both
+	key    datatype
+	data   datatype // the zero value: none
+	flags  uint32   // NFT_SET_*, but for NFT_SET_MAP, which follows from data
+	family *family  // whose packets are looked up in it; nil: both
 	// One that rules fill keeps an element for a time, whole milliseconds, and has at most so many.
 	timeout time.Duration
 	size    uint32
 }
 
-func (s set) isMap() bool { return s.data.Name != "" }
+func (s set) isMap() bool { return s.data != datatype{} }
 
 func (s set) allFlags() uint32 {
 	if s.isMap() {
@@ -70,10 +79,10 @@ func (s set) allFlags() uint32 {
 
 // dataType is the type of a map's data as the kernel knows it: only a verdict means something to it.
 func (s set) dataType() uint32 {
-	if s.data.Name == nftables.TypeVerdict.Name {
+	if s.data == typeVerdict {
 		return unix.NFT_DATA_VERDICT
 	}
-	return s.data.GetNFTMagic()
+	return s.data.number
 }
 
 func (s set) kind() string {
@@ -87,11 +96,11 @@ func (s set) kind() string {
 func (s set) String() string {
 	switch {
 	case s.isMap():
-		return "a map of " + s.key.Name + " to " + s.data.Name
+		return "a map of " + s.key.name + " to " + s.data.name
 	case s.flags&unix.NFT_SET_INTERVAL != 0:
-		return "an interval set of " + s.key.Name
+		return "an interval set of " + s.key.name
 	}
-	return "a set of " + s.key.Name
+	return "a set of " + s.key.name
 }
 
 // chain is a base chain with policy accept or, without a kind, one that rules and elements jump to. It holds its rules
@@ -101,11 +110,21 @@ type chain struct {
 	kind     string // filter, nat or route
 	hook     uint32
 	priority int32
-	rules    []rule
-	jumps    int // to the chain, from the part's own rules; anyNumber where elements jump to it
+	// uses is what the kernel counts: rules of the chain, and jumps to it from rules of the part. It is anyNumber where
+	// elements jump to it. Where rules change from one version of the plugin to the next, so must their number or the
+	// chain's name: an ADD that finds as many as it wants leaves them.
+	uses  int
+	rules func() []rule // nil: none
 }
 
 const anyNumber = -1
+
+func (c chain) allRules() []rule {
+	if c.rules == nil {
+		return nil
+	}
+	return c.rules()
+}
 
 func (c chain) isBase() bool { return c.kind != "" }
 

@@ -7,12 +7,15 @@ import (
 
 // state is what the kernel has of the table.
 type state struct {
-	generation uint32 // of the ruleset when the look began; it grows with every commit in the network namespace
+	// generation of the ruleset when the look began, if it was wanted; it grows with every commit in the network namespace.
+	generation uint32
 	table      *tableState
 	sets       map[string]*setState
 	chains     map[string]*chainState
-	part       part // that was looked at: sets and chains hold its objects
-	brief      bool // but only in brief
+	part       part             // that was looked at: sets and chains hold its objects
+	brief      bool             // but only in brief
+	wanted     []set            // the part's, unless it was looked at in brief
+	found      map[string]entry // what there is of the keys that were asked for, by their id
 }
 
 type tableState struct {
@@ -53,9 +56,8 @@ func (s *state) defects() []defect {
 	if s.table.dormant {
 		d = append(d, defect{what: tableTitle(s.part.family()) + " is dormant"})
 	}
-	for _, want := range s.part.sets {
+	for _, want := range s.wanted {
 		switch have := s.sets[want.name]; {
-		case s.brief:
 		case have == nil:
 			d = append(d, defect{"nftables " + want.kind() + " " + want.name + " is missing", want.family})
 		case !have.is(want):
@@ -68,8 +70,8 @@ func (s *state) defects() []defect {
 			d = append(d, defect{what: "nftables chain " + want.name + " is missing"})
 		case !have.is(want):
 			d = append(d, defect{what: "nftables chain " + want.name + " is not " + want.String()})
-		case s.brief && want.jumps != anyNumber:
-			if int(have.uses) != len(want.rules)+want.jumps {
+		case s.brief && want.uses != anyNumber:
+			if int(have.uses) != want.uses {
 				d = append(d, defect{what: "nftables chain " + want.name + " has lost rules, or holds others"})
 			}
 		default:
@@ -82,8 +84,8 @@ func (s *state) defects() []defect {
 // rulesOff compares the rules of a chain.
 func (c *chainState) rulesOff(want chain) []defect {
 	var d []defect
-	last, ordered := -1, true
-	for _, r := range want.rules {
+	last, ordered, rules := -1, true, want.allRules()
+	for _, r := range rules {
 		at := slices.IndexFunc(c.rules, func(have []expression) bool { return sameExpressions(r.exprs, have) })
 		if at < 0 {
 			d = append(d, defect{"nftables chain " + want.name + " has lost its rule for " + r.what, r.family})
@@ -92,7 +94,7 @@ func (c *chainState) rulesOff(want chain) []defect {
 		ordered, last = ordered && at > last, at
 	}
 	switch {
-	case len(c.rules) > len(want.rules)-len(d):
+	case len(c.rules) > len(rules)-len(d):
 		d = append(d, defect{what: "nftables chain " + want.name + " holds a rule that is not the plugin's"})
 	case !ordered:
 		d = append(d, defect{what: "nftables chain " + want.name + " has its rules in another order"})
@@ -115,10 +117,10 @@ func (c chain) String() string {
 }
 
 func (s *setState) is(want set) bool {
-	if want.isMap() && (s.dataType != want.dataType() || (s.dataLen != want.data.Bytes && want.data.Bytes != 0)) {
+	if want.isMap() && (s.dataType != want.dataType() || (s.dataLen != want.data.size && want.data.size != 0)) {
 		return false
 	}
-	return s.flags == want.allFlags() && s.keyType == want.key.GetNFTMagic() && s.keyLen == want.key.Bytes
+	return s.flags == want.allFlags() && s.keyType == want.key.number && s.keyLen == want.key.size
 }
 
 // has reports whether a set of the part is there. One of that name but of another kind is not.
@@ -127,7 +129,7 @@ func (s *state) has(name string) bool {
 		return s.table != nil
 	}
 	have := s.sets[name]
-	return have != nil && slices.ContainsFunc(s.part.sets, func(want set) bool { return want.name == name && have.is(want) })
+	return have != nil && slices.ContainsFunc(s.wanted, func(want set) bool { return want.name == name && have.is(want) })
 }
 
 // spans are the elements of one of the part's sets.
@@ -150,7 +152,7 @@ func (s *state) remove() []message {
 			msgs = append(msgs, flushChain(c)) // its rules hold on to the sets, and to other chains
 		}
 	}
-	for _, x := range s.part.sets {
+	for _, x := range s.wanted {
 		if s.sets[x.name] != nil {
 			msgs = append(msgs, deleteSet(x))
 		}
@@ -176,7 +178,7 @@ func (s *state) repair() []message {
 			}
 		}
 	}
-	for i, want := range s.part.sets {
+	for i, want := range s.wanted {
 		have := s.sets[want.name]
 		if have != nil && !have.is(want) {
 			msgs, have = append(msgs, deleteSet(want)), nil
@@ -191,7 +193,7 @@ func (s *state) repair() []message {
 		}
 	}
 	for _, want := range s.part.chains {
-		for _, r := range want.rules {
+		for _, r := range want.allRules() {
 			msgs = append(msgs, addRule(want, r))
 		}
 	}

@@ -1,7 +1,6 @@
 package plan_test
 
 import (
-	"flag"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,9 +10,8 @@ import (
 
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
+	"github.com/veth-cni/veth/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // scenario is a file of testdata: a configuration as an operator writes it. Beside it lies the plan it gives.
 type scenario struct {
@@ -81,20 +79,7 @@ func addresses(name string, cfg *netconf.Config) plan.Addresses {
 func TestBuild(t *testing.T) {
 	for _, s := range scenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
-			path := filepath.Join("testdata", s.name+".golden")
-			got := s.build(t).String()
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
+			golden.Compare(t, filepath.Join("testdata", s.name+".golden"), s.build(t).String())
 		})
 	}
 }

@@ -3,7 +3,6 @@ package result_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,9 +20,8 @@ import (
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 	"github.com/veth-cni/veth/pkg/result"
+	"github.com/veth-cni/veth/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // netns is written as no one would clean it: the result repeats it to the letter.
 const netns = "/var/run/../run//netns/c1"
@@ -97,19 +95,7 @@ func TestBuild(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name+" "+tt.version, func(t *testing.T) {
 			path := filepath.Join("testdata", tt.name+"-"+tt.version+".golden")
-			got := attach(t, tt.name, tt.version).print(t)
-			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("got:\n%s\nwant:\n%s", got, want)
-			}
+			golden.Compare(t, path, string(attach(t, tt.name, tt.version).print(t)))
 		})
 	}
 }
