@@ -16,6 +16,7 @@ import (
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/netconf"
+	_ "github.com/veth-cni/veth/pkg/stack" // for its initialisation
 )
 
 // version is set by the linker.
