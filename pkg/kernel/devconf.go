@@ -111,19 +111,27 @@ func (s *side) forwards(family int) bool {
 	return on
 }
 
-// meetConf notes what a message about an interface says of router advertisements (inet6_fill_ifla6_attrs).
+// meetConf notes what a message about an interface says of router advertisements.
 func (s *side) meetConf(name string, message []byte) {
-	const ( // include/uapi/linux/if_link.h and ipv6.h
-		inet6Conf = 2     // IFLA_INET6_CONF
-		at        = 3 * 4 // DEVCONF_ACCEPT_RA
-	)
+	if accept, ok := inet6Conf(message, devconfAcceptRA); ok {
+		s.acceptRA[name] = accept
+	}
+}
+
+// Settings of IPv6 by their number in include/uapi/linux/ipv6.h (DEVCONF_MTU6, DEVCONF_ACCEPT_RA).
+const devconfMTU6, devconfAcceptRA = 2, 3
+
+// inet6Conf is a setting of IPv6 that a message about an interface tells (IFLA_INET6_CONF, inet6_fill_ifla6_attrs).
+func inet6Conf(message []byte, number int) (value int32, told bool) {
+	const attribute = 2 // IFLA_INET6_CONF, include/uapi/linux/if_link.h
 	walk(message[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC, func(families []byte) {
 		walk(families, unix.AF_INET6, func(attrs []byte) {
-			walk(attrs, inet6Conf, func(conf []byte) {
-				if len(conf) >= at+4 {
-					s.acceptRA[name] = int32(binary.NativeEndian.Uint32(conf[at:]))
+			walk(attrs, attribute, func(conf []byte) {
+				if told = len(conf) >= 4*(number+1); told {
+					value = int32(binary.NativeEndian.Uint32(conf[4*number:]))
 				}
 			})
 		})
 	})
+	return value, told
 }

@@ -3,8 +3,6 @@ package kernel
 import (
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/veth-cni/veth/pkg/netconf"
 )
 
@@ -18,13 +16,9 @@ type Uplink struct {
 // Uplinks lists the interfaces of the host's routes to the world, IPv4 first. A failed look-up is taken for no route.
 func (n *Node) Uplinks() []Uplink {
 	var list []Uplink
-	for _, a := range world {
-		for _, index := range nextHops(n.routeTo(a)) {
-			l := n.linkAttrs(index)
-			if l == nil || l.RawFlags&unix.IFF_LOOPBACK != 0 {
-				continue
-			}
-			u := Uplink{Name: l.Name, Sizes: sizesOf(l), TSO: l.TSOMaxSize}
+	for _, w := range n.ways() {
+		for _, l := range w.uplinks {
+			u := Uplink{Name: l.Name, Sizes: sizesOf(l.LinkAttrs), TSO: l.TSOMaxSize}
 			if !slices.Contains(list, u) {
 				list = append(list, u)
 			}

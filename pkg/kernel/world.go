@@ -3,7 +3,6 @@ package kernel
 import (
 	"encoding/binary"
 	"net/netip"
-	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -18,16 +17,69 @@ var world = []netip.Addr{netip.MustParseAddr("198.41.0.4"), netip.MustParseAddr(
 // metrics, and not with what path MTU discovery made of one destination.
 const fibMatch = 0x2000
 
+// way is the host's route to an address of the world.
+type way struct {
+	to      netip.Addr
+	mtu     int // that the route itself carries; 0: none
+	uplinks []uplink
+}
+
+// uplink is an interface that leads to the world. The MTU of IPv6 is apart: a router's advertisement may have made it
+// smaller.
+type uplink struct {
+	*netlink.LinkAttrs
+	mtu6 int
+}
+
+// ways are the host's routes to the world. Each question is one look-up, however many routes the host has. A failure is
+// taken for no route, and loopback for no way out.
+func (n *Node) ways() (list []way) {
+	answers, err := n.host.socket.exchange(n.host.routeTo(world[0]), n.host.routeTo(world[1]))
+	if err != nil {
+		return nil
+	}
+	met := map[int]*uplink{}
+	for i, a := range answers {
+		if a.err != nil || len(a.messages) == 0 {
+			continue
+		}
+		route := a.messages[0][unix.SizeofRtMsg:]
+		w := way{to: world[i], mtu: routeMTU(route)}
+		for _, index := range nextHops(route) {
+			if _, ok := met[index]; !ok {
+				met[index] = n.host.uplink(index)
+			}
+			if u := met[index]; u != nil && u.RawFlags&unix.IFF_LOOPBACK == 0 {
+				w.uplinks = append(w.uplinks, *u)
+			}
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
 // WorldMTU is the largest packet in bytes that takes the host's routes to the world, the smallest of IPv4 and IPv6 and
-// of several next hops; 0 when there are none. Each question is one look-up, however many routes the host has.
+// of several next hops; 0 when there are none.
 func (n *Node) WorldMTU() int {
 	least := 0
-	for _, a := range world {
-		if mtu := n.pathMTU(a); mtu > 0 && (least == 0 || mtu < least) {
-			least = mtu
+	for _, w := range n.ways() {
+		least = narrower(least, w.mtu)
+		for _, u := range w.uplinks {
+			if w.to.Is6() {
+				least = narrower(least, u.mtu6)
+			}
+			least = narrower(least, u.MTU)
 		}
 	}
 	return least
+}
+
+// narrower is the smaller of two MTUs, one of which may be 0 for unknown.
+func narrower(a, b int) int {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // HostMTU is that of an interface of the host, 0 when there is none of that name.
@@ -40,29 +92,14 @@ func (n *Node) HostMTU(name string) int {
 	return l.Attrs().MTU
 }
 
-func (n *Node) pathMTU(to netip.Addr) int {
-	route := n.routeTo(to)
-	least := routeMTU(route)
-	for _, index := range nextHops(route) {
-		if mtu := n.linkMTU(index, to.Is6()); mtu > 0 && (least == 0 || mtu < least) {
-			least = mtu
-		}
-	}
-	return least
-}
-
-// routeTo is the attributes of the host's route, none when there is no route. It takes any failure for that.
-func (n *Node) routeTo(to netip.Addr) []byte {
-	req := n.host.request(unix.RTM_GETROUTE, 0)
+// routeTo asks for the host's route.
+func (s *side) routeTo(to netip.Addr) *nl.NetlinkRequest {
+	req := s.request(unix.RTM_GETROUTE, 0)
 	msg := &nl.RtMsg{}
 	msg.Family, msg.Dst_len, msg.Flags = uint8(family(to)), uint8(to.BitLen()), fibMatch
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, to.AsSlice()))
-	answers, err := n.host.ask(req)
-	if err != nil || len(answers) == 0 {
-		return nil
-	}
-	return answers[0][unix.SizeofRtMsg:]
+	return req
 }
 
 // routeMTU is the MTU that a route itself carries (ip route ... mtu), 0: none.
@@ -91,30 +128,14 @@ func nextHops(route []byte) []int {
 // nlaAlign is RTNH_ALIGN of include/uapi/linux/rtnetlink.h.
 func nlaAlign(n int) int { return (n + 3) &^ 3 }
 
-// linkMTU is an interface's. For IPv6 a router's advertisement may have made it smaller. Loopback is no way out.
-func (n *Node) linkMTU(index int, v6 bool) int {
-	a := n.linkAttrs(index)
-	if a == nil || a.RawFlags&unix.IFF_LOOPBACK != 0 {
-		return 0
-	}
-	mtu := a.MTU
-	if v6 {
-		if s, err := n.Setting("net/ipv6/conf/" + a.Name + "/mtu"); err == nil {
-			if advertised, err := strconv.Atoi(s); err == nil {
-				mtu = min(mtu, advertised)
-			}
-		}
-	}
-	return mtu
-}
-
-// linkAttrs is an interface of the host, nil when there is none of that index.
-func (n *Node) linkAttrs(index int) *netlink.LinkAttrs {
-	req, _ := n.host.linkRequest(unix.RTM_GETLINK, 0, index)
+// uplink looks at an interface; nil: it is gone.
+func (s *side) uplink(index int) *uplink {
+	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, index)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
-	answers, err := n.host.ask(req)
+	answers, err := s.ask(req)
 	if err != nil || len(answers) == 0 {
 		return nil
 	}
-	return readLink(answers[0]).Attrs()
+	mtu6, _ := inet6Conf(answers[0], devconfMTU6)
+	return &uplink{readLink(answers[0]).Attrs(), int(mtu6)}
 }
