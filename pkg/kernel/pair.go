@@ -100,7 +100,6 @@ func (n *Node) meetPair(p plan.Pair, echo []byte) {
 	peer.MTU = cmp.Or(p.PeerMTU, host.MTU)
 	n.host.known[p.Host], n.container.known[p.Peer] = host, peer
 	n.host.born, n.container.born = p.Host, p.Peer
-	n.settings.met(host.Index)
 }
 
 // ErrBridgeGone says that the bridge was removed after it had been looked up. Look for it again.

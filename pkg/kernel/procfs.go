@@ -17,26 +17,16 @@ const sysctls = "/proc/sys"
 // In each instance the kernel keeps the directories net/ipv4 and net/ipv6 of all namespaces side by side under one name,
 // those of containers long gone included until memory is short, and goes through them to find one's own
 // (proc_sys_compare in fs/proc/proc_sysctl.c): milliseconds after some thousand containers. A new instance has none, and
-// takes a tenth of one. On a node that has not had many containers everybody's is faster.
+// takes a tenth of one.
 type settings struct {
-	opened, few bool
-	root        int // of the instance; AT_FDCWD: there is none, and everybody's has to do
-}
-
-// met tells of the number of an interface that was made just now. The kernel counts them up, and each container takes one
-// of the host's at least.
-func (s *settings) met(index int) {
-	const many = 64
-	s.few = index <= many
+	opened bool
+	root   int // of the instance; AT_FDCWD: there is none, and everybody's has to do
 }
 
 // open opens the file or the directory of a key.
 func (s *settings) open(key string, flags int) (int, error) {
 	if !s.opened {
-		s.opened, s.root = true, unix.AT_FDCWD
-		if !s.few {
-			s.root = ownProc()
-		}
+		s.opened, s.root = true, ownProc()
 	}
 	path := filepath.Join(sysctls, key)
 	if s.root == unix.AT_FDCWD {

@@ -58,43 +58,6 @@ func TestSettingsByAnInstanceOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestSettingsOfACrowdedNode: a node that has had few containers looks settings up where everybody does.
-func TestSettingsOfACrowdedNode(t *testing.T) {
-	t.Parallel()
-	requireProc(t)
-	for _, test := range []struct {
-		before int // interfaces
-		found  bool
-	}{{0, false}, {70, true}} {
-		t.Run(fmt.Sprint(test.before), func(t *testing.T) {
-			t.Parallel()
-			n := node.New(t)
-			c := n.Container()
-			err := hidden(n.Namespace, func() error {
-				k, err := kernel.Open()
-				if err != nil {
-					return err
-				}
-				defer k.Close()
-				for i := range test.before {
-					if err := foreign(fmt.Sprintf("before%d", i)); err != nil {
-						return err
-					}
-				}
-				off := plan.Sysctl{Key: "net/ipv6/conf/" + pair.Host + "/disable_ipv6", Value: "1"}
-				if err := k.Enter(c.Path); err != nil {
-					return err
-				}
-				_, err = k.ApplyAll([]plan.Object{pair, off})
-				return err
-			})
-			if found := err == nil; found != test.found {
-				t.Errorf("after %d interfaces the hidden setting is found: %v (%v), want %v", test.before, found, err, test.found)
-			}
-		})
-	}
-}
-
 // hidden runs fn in a namespace, on a thread that finds nothing below /proc/sys/net.
 func hidden(space *node.Namespace, fn func() error) error {
 	done := make(chan error)
