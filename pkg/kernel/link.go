@@ -33,46 +33,37 @@ func readLink(message []byte) netlink.Link {
 		case unix.IFLA_LINKINFO:
 			info = value
 		default:
-			if number := numberOf(&a, kind); number != nil {
-				*number = int(binary.NativeEndian.Uint32(value))
-			} else if size := sizeOf(&a, kind); size != nil {
-				*size = binary.NativeEndian.Uint32(value)
+			if len(value) == 4 {
+				setNumber(&a, kind, binary.NativeEndian.Uint32(value))
 			}
 		}
 	})
 	return ofKind(a, info)
 }
 
-func numberOf(a *netlink.LinkAttrs, kind uint16) *int {
+func setNumber(a *netlink.LinkAttrs, kind uint16, n uint32) {
 	switch kind {
 	case unix.IFLA_MTU:
-		return &a.MTU
+		a.MTU = int(n)
 	case unix.IFLA_LINK:
-		return &a.ParentIndex
+		a.ParentIndex = int(n)
 	case unix.IFLA_MASTER:
-		return &a.MasterIndex
+		a.MasterIndex = int(n)
 	case unix.IFLA_TXQLEN:
-		return &a.TxQLen
-	}
-	return nil
-}
-
-func sizeOf(a *netlink.LinkAttrs, kind uint16) *uint32 {
-	switch kind {
+		a.TxQLen = int(n)
 	case unix.IFLA_GROUP:
-		return &a.Group
+		a.Group = n
 	case unix.IFLA_GSO_MAX_SIZE:
-		return &a.GSOMaxSize
+		a.GSOMaxSize = n
 	case unix.IFLA_GRO_MAX_SIZE:
-		return &a.GROMaxSize
+		a.GROMaxSize = n
 	case unix.IFLA_GSO_IPV4_MAX_SIZE:
-		return &a.GSOIPv4MaxSize
+		a.GSOIPv4MaxSize = n
 	case unix.IFLA_GRO_IPV4_MAX_SIZE:
-		return &a.GROIPv4MaxSize
+		a.GROIPv4MaxSize = n
 	case unix.IFLA_TSO_MAX_SIZE:
-		return &a.TSOMaxSize
+		a.TSOMaxSize = n
 	}
-	return nil
 }
 
 // ofKind gives an interface its kind, by IFLA_LINKINFO, which a plain one such as "lo" has not.

@@ -111,16 +111,22 @@ func TestHostPortOfIsolated(t *testing.T) {
 			server := m.pod(conf)
 			delete(conf, "runtimeConfig")
 			same, other := m.pod(conf), m.pod(network("other", 1))
-			server.Mirror(t, "tcp", netip.MustParseAddrPort("[::]:80"))
-			for _, client := range []*node.Namespace{same.Namespace, other.Namespace, server.Namespace, m.world} {
-				for _, a := range []netip.Addr{host4, host6} {
-					if _, err := client.SeenAs("tcp", netip.AddrPortFrom(a, 8080)); err != nil {
-						t.Error(err)
-					}
-				}
-			}
+			published(t, server, same.Namespace, other.Namespace, server.Namespace, m.world)
 			expect(t, "directly", other, server, false)
 		})
+	}
+}
+
+// published expects that clients reach port 80 of a server by port 8080 of the host.
+func published(t *testing.T, server *pod, clients ...*node.Namespace) {
+	t.Helper()
+	server.Mirror(t, "tcp", netip.MustParseAddrPort("[::]:80"))
+	for _, client := range clients {
+		for _, a := range []netip.Addr{host4, host6} {
+			if _, err := client.SeenAs("tcp", netip.AddrPortFrom(a, 8080)); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

@@ -145,14 +145,7 @@ func TestHostPortOfIsolatedPod(t *testing.T) {
 			conf["runtimeConfig"].(object)["portMappings"] = []object{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}}
 			server := m.pod(conf)
 			same, other := m.pod(network("podnet", 0, mode)), m.pod(network("other", 1))
-			server.Mirror(t, "tcp", netip.MustParseAddrPort("[::]:80"))
-			for _, client := range []*node.Namespace{same.Namespace, other.Namespace, server.Namespace, m.world} {
-				for _, a := range []netip.Addr{host4, host6} {
-					if _, err := client.SeenAs("tcp", netip.AddrPortFrom(a, 8080)); err != nil {
-						t.Error(err)
-					}
-				}
-			}
+			published(t, server, same.Namespace, other.Namespace, server.Namespace, m.world)
 			expect(t, "directly", other, server, false)
 			expect(t, "directly", same, server, false)
 		})

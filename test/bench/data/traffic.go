@@ -194,15 +194,7 @@ const bufferLength = 256 << 10
 
 // pour sends as much as it can on each flow.
 func (p *peer) pour() (count, error) {
-	return p.flows(func() (int, error) {
-		fd, err := p.connect()
-		if err != nil {
-			return 0, err
-		}
-		defer unix.Close(fd)
-		p.began()
-		buffer := make([]byte, bufferLength)
-		total := 0
+	return p.transfer(p.connect, func(fd int, buffer []byte) (total int, err error) {
 		for end := time.Now().Add(p.time); time.Now().Before(end); {
 			n, err := write(fd, buffer)
 			if err != nil {
@@ -216,15 +208,7 @@ func (p *peer) pour() (count, error) {
 
 // sink takes all there is on each flow.
 func (p *peer) sink() (count, error) {
-	return p.flows(func() (int, error) {
-		fd, err := p.accept()
-		if err != nil {
-			return 0, err
-		}
-		defer unix.Close(fd)
-		p.began()
-		buffer := make([]byte, bufferLength)
-		total := 0
+	return p.transfer(p.accept, func(fd int, buffer []byte) (total int, err error) {
 		for {
 			n, err := read(fd, buffer)
 			if n == 0 || err != nil {
@@ -232,6 +216,19 @@ func (p *peer) sink() (count, error) {
 			}
 			total += n
 		}
+	})
+}
+
+// transfer opens each flow and counts the bytes that run moves.
+func (p *peer) transfer(open func() (int, error), run func(fd int, buffer []byte) (int, error)) (count, error) {
+	return p.flows(func() (int, error) {
+		fd, err := open()
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(fd)
+		p.began()
+		return run(fd, make([]byte, bufferLength))
 	})
 }
 
