@@ -21,7 +21,7 @@ import (
 // The ends have a carrier at once, but what they send is dropped, and a bridge does not forward to the port, until
 // linkwatch_do_dev has run (net/core/link_watch.c). Looking at an interface has that done on the spot since Linux 6.8
 // (linkwatch_sync_dev in rtnl_getlink); before, it takes a look or two more. The bridge gets its own carrier from its
-// first port, unless a spanning tree has it wait, which is not waited for.
+// first port, unless it has one already or a spanning tree has it wait, which is not waited for.
 //
 // An IPv6 address receives once its local route is there, which addrconf_dad_work adds, with or without detection. After
 // five seconds Ready gives up with ErrLate: nothing is wrong that another ADD would set right.
@@ -32,7 +32,7 @@ func (n *Node) Ready(p plan.Plan) error {
 	if err := n.host.awaitCarrier(p.Pair.Host); err != nil {
 		return cnierr.Wrap(cnierr.KernelRefused, err, "%s", p.Pair.ID())
 	}
-	if p.Pair.Master != "" {
+	if p.Pair.Master != "" && !n.host.wasUp(p.Pair.Master) {
 		if _, err := n.host.look(p.Pair.Master); err != nil {
 			return cnierr.Wrap(cnierr.KernelRefused, err, "%s", p.Pair.ID())
 		}
@@ -45,6 +45,12 @@ func (n *Node) Ready(p plan.Plan) error {
 		}
 	}
 	return nil
+}
+
+// wasUp reports whether an interface had a carrier when it was met.
+func (s *side) wasUp(name string) bool {
+	met, ok := s.known[name]
+	return ok && met.OperState == netlink.OperUp
 }
 
 // ErrLate says that an address is not usable yet. The kernel does its last step for all addresses of the machine one by

@@ -30,6 +30,8 @@ func readLink(message []byte) netlink.Link {
 			walk(value, unix.IFLA_ALT_IFNAME, func(name []byte) {
 				a.AltNames = append(a.AltNames, unix.ByteSliceToString(name))
 			})
+		case unix.IFLA_OPERSTATE:
+			a.OperState = netlink.LinkOperState(value[0])
 		case unix.IFLA_LINKINFO:
 			info = value
 		default:
