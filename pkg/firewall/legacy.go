@@ -44,11 +44,13 @@ var legacyFamilies = []legacyFamily{
 }
 
 // legacyChains are the FORWARD chains of iptables-legacy that there are. To ask for a table would make it, so which there
-// are is looked up in /proc.
+// are is looked up in /proc. Nobody may read that in a network namespace that is older than its user namespace's
+// identities, as unshare(1) makes one with -rn: of such nothing is known.
 func legacyChains() (chains []foreignChain, err error) {
 	for _, f := range legacyFamilies {
 		names, err := os.ReadFile("/proc/thread-self/net/" + f.names)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Contains(strings.Fields(string(names)), "filter") {
+		unknown := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+		if unknown || err == nil && !slices.Contains(strings.Fields(string(names)), "filter") {
 			continue
 		}
 		var drops bool

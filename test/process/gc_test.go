@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -273,6 +274,19 @@ func TestStatusOfSettings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// In a network namespace that was made together with its user namespace the kernel shows iptables-legacy to nobody.
+func TestStatusInAFreshUserNamespace(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	cmd := h.command("STATUS", bridged, nil)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path, cmd.Args = unshare, []string{"unshare", "-rnm", cmd.Path}
+	h.finish(cmd, h.Start(cmd)).succeeds()
 }
 
 // What STATUS cannot try is no reason to say that all is well: a kernel that has no room for another namespace cannot give
