@@ -46,7 +46,7 @@ func (f *Firewall) probe(p part) error {
 		if len(s.defects()) == 0 {
 			return nil, nil
 		}
-		return s.repair(), nil
+		return s.rehearsal(), nil
 	})
 }
 

@@ -72,3 +72,51 @@ func TestMasqueradedByKey(t *testing.T) {
 		}
 	}
 }
+
+// STATUS rehearses what is missing. An ADD that looks briefly meanwhile must not take that for what is there.
+func TestBriefLooksSeeNoRehearsal(t *testing.T) {
+	f, rehearsing := fresh(t), Open()
+	t.Cleanup(rehearsing.Close)
+	must(t, rehearsing.conn.open()) // in this namespace: a goroutine may be in another
+	for _, p := range []part{masquerading(), sourceChecking(), ingress(), hostPorts(), portIngress()} {
+		_, err := f.applyPart(p)
+		must(t, err)
+		family := "inet"
+		if p.bridges {
+			family = "bridge"
+		}
+		nft(t, "flush", "table", family, tableName) // its rules: the chains stay
+		unseen(t, f, rehearsing, p)
+		_, err = f.applyPart(p)
+		must(t, err)
+		nft(t, "add table "+family+" "+tableName+" { flags dormant; }")
+		unseen(t, f, rehearsing, p)
+		_, err = f.applyPart(p) // wakes it
+		must(t, err)
+	}
+}
+
+// unseen looks at a part that is not whole while it is rehearsed.
+func unseen(t *testing.T, f, rehearsing *Firewall, p part) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; i < 10 && err == nil; i++ {
+			err = rehearsing.probe(p)
+		}
+		done <- err
+	}()
+	taken := 0
+	for len(done) == 0 {
+		s, err := f.observe(query{part: p, brief: true})
+		must(t, err)
+		if len(s.defects()) == 0 {
+			taken++
+		}
+	}
+	must(t, <-done)
+	if taken > 0 {
+		t.Errorf("chain %s and others: %d brief looks found whole what is not", p.chains[0].name, taken)
+	}
+}

@@ -169,13 +169,31 @@ func (s *state) remove() []message {
 // wrong kind. It may be sent whatever the table's state: what exists stays as it is, and the chains are emptied before
 // their rules are written.
 func (s *state) repair() []message {
-	msgs := []message{addTable(s.part)} // wakes a dormant one
+	awake := []message{addTable(s.part)} // also a dormant one
+	return s.rebuild(awake, func(c chain) bool { have := s.chains[c.name]; return have != nil && have.is(c) })
+}
+
+// rehearsal is repair for messages that the kernel will throw away: it wakes no table and makes all chains anew. While the
+// kernel reads the messages it already shows everybody the table's flags and what uses a chain, and a brief look at that
+// moment would find whole what the kernel then leaves as it was. A new chain nobody sees before it is there to stay.
+func (s *state) rehearsal() []message {
+	var msgs []message
+	if s.table == nil {
+		msgs = append(msgs, addTable(s.part))
+	}
+	return s.rebuild(msgs, func(chain) bool { return false })
+}
+
+// rebuild adds to messages those that make the part, but for the chains to keep, of which only the rules are made.
+func (s *state) rebuild(msgs []message, keep func(chain) bool) []message {
 	for _, want := range s.part.chains {
-		if have := s.chains[want.name]; have != nil {
-			msgs = append(msgs, flushChain(want)) // its rules hold on to the sets
-			if !have.is(want) {
-				msgs = append(msgs, deleteChain(want))
-			}
+		if s.chains[want.name] != nil {
+			msgs = append(msgs, flushChain(want)) // its rules hold on to the sets, and to other chains
+		}
+	}
+	for _, want := range s.part.chains {
+		if s.chains[want.name] != nil && !keep(want) {
+			msgs = append(msgs, deleteChain(want))
 		}
 	}
 	for i, want := range s.wanted {
@@ -188,7 +206,7 @@ func (s *state) repair() []message {
 		}
 	}
 	for _, want := range s.part.chains {
-		if have := s.chains[want.name]; have == nil || !have.is(want) {
+		if !keep(want) {
 			msgs = append(msgs, addChain(want))
 		}
 	}
