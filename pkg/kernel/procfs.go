@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -28,12 +29,20 @@ func (s *settings) open(key string, flags int) (int, error) {
 	if !s.opened {
 		s.opened, s.root = true, ownProc()
 	}
-	path := filepath.Join(sysctls, key)
-	if s.root == unix.AT_FDCWD {
-		return openAt(s.root, path, flags)
+	path := pathOf(key)
+	at, name := s.root, path
+	if at != unix.AT_FDCWD {
+		name = strings.TrimPrefix(path, "/proc/")
 	}
-	return openAt(s.root, strings.TrimPrefix(path, "/proc/"), flags)
+	fd, err := unix.Openat(at, name, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
 }
+
+// pathOf is where everybody finds a setting, for messages too.
+func pathOf(key string) string { return filepath.Join(sysctls, key) }
 
 // read returns the words of a setting with one space between them; the kernel puts tabs between numbers.
 func (s *settings) read(key string) (string, error) {
@@ -41,7 +50,7 @@ func (s *settings) read(key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := readOpen(fd, key)
+	b, err := readOpen(fd, pathOf(key))
 	return strings.Join(strings.Fields(string(b)), " "), err
 }
 
@@ -51,7 +60,7 @@ func (s *settings) write(key, value string) error {
 	if err != nil {
 		return err
 	}
-	return writeOpen(fd, key, value+"\n")
+	return writeOpen(fd, pathOf(key), value+"\n")
 }
 
 func (s *settings) close() {
@@ -62,10 +71,11 @@ func (s *settings) close() {
 
 // ownProc mounts a proc file system nowhere, and returns its root: fsopen(2) and fsmount(2), Linux 5.2, with an instance
 // for each since Linux 5.8. It takes CAP_SYS_ADMIN over the process namespace, which root of a user namespace of its own
-// need not have. Where /proc/sys is mounted read-only, somebody does not want it written to, and has it their way.
+// need not have. Where /proc/sys/net is mounted read-only, by itself or with all of /proc, somebody does not want it written
+// to, and has it their way.
 func ownProc() int {
 	var stat unix.Statfs_t
-	if err := unix.Statfs(sysctls, &stat); err != nil || stat.Flags&unix.ST_RDONLY != 0 {
+	if err := unix.Statfs(pathOf("net"), &stat); err != nil || stat.Flags&unix.ST_RDONLY != 0 {
 		return unix.AT_FDCWD
 	}
 	context, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)

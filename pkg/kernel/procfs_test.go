@@ -58,6 +58,19 @@ func TestSettingsByAnInstanceOfTheirOwn(t *testing.T) {
 	}
 }
 
+// TestSettingsAreNamedAsEverybodyFindsThem reads the path in messages, by which instance ever a setting was looked up.
+func TestSettingsAreNamedAsEverybodyFindsThem(t *testing.T) {
+	t.Parallel()
+	on(t, func(m *machine) {
+		for key, value := range map[string]string{"net/ipv4/conf/lo/nothing": "1", "net/ipv4/conf/lo/rp_filter": "many"} {
+			_, err := m.kernel.Apply(plan.Sysctl{Place: plan.Host, Key: key, Value: value})
+			if err == nil || !strings.Contains(err.Error(), " "+setting(key)+": ") {
+				m.Errorf("got error %v, want one of %s", err, setting(key))
+			}
+		}
+	})
+}
+
 // hidden runs fn in a namespace, on a thread that finds nothing below /proc/sys/net.
 func hidden(space *node.Namespace, fn func() error) error {
 	done := make(chan error)

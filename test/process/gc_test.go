@@ -229,12 +229,15 @@ func TestStatus(t *testing.T) {
 // What an ADD could not set, STATUS tells before: /proc/sys may be mounted read-only, and a kernel may have no IPv6.
 func TestStatusOfSettings(t *testing.T) {
 	t.Parallel()
-	readOnly := func() error {
-		return errors.Join(
-			unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""),
-			unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
-		)
+	readOnlyAt := func(path string) func() error {
+		return func() error {
+			return errors.Join(
+				unix.Mount(path, path, "", unix.MS_BIND, ""),
+				unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
+			)
+		}
 	}
+	readOnly, netReadOnly := readOnlyAt("/proc/sys"), readOnlyAt("/proc/sys/net")
 	noIPv6 := func() error {
 		return errors.Join(
 			unix.Mount("none", "/proc/sys/net/ipv6", "tmpfs", 0, ""),
@@ -254,6 +257,7 @@ func TestStatusOfSettings(t *testing.T) {
 		{"no IPv6", "STATUS", bridged, noIPv6, 50, []string{"IPv6 is not in this kernel"}},
 		{"no IPv6, and IPv4 alone", "STATUS", ipv4, noIPv6, 0, nil},
 		{"read-only, an ADD", "ADD", bridged, readOnly, 100, []string{"read-only file system"}},
+		{"read-only below net, an ADD", "ADD", bridged, netReadOnly, 100, []string{"read-only file system"}},
 		{"no IPv6, an ADD", "ADD", bridged, noIPv6, 106, []string{"IPv6 is not in this kernel"}},
 		{"no IPv6, and an ADD of IPv4 alone", "ADD", ipv4, noIPv6, 0, nil},
 	} {
