@@ -62,7 +62,7 @@ func (r *results) goals() report.Section {
 	if r.options.short || len(r.options.only) < len(parts) {
 		list = slices.DeleteFunc(list, func(g report.Goal) bool { return len(g.Samples) == 0 })
 	}
-	return report.Section{Title: "What is wanted", Table: report.Goals(list)}
+	return report.Section{Title: "Our goals", Table: report.Goals(list)}
 }
 
 func faster(a, b []float64) []float64 {
