@@ -68,9 +68,14 @@ func keep(list []syscallArgs, b []byte) {
 	kept.lists, kept.bytes = append(kept.lists, list), append(kept.bytes, b)
 }
 
-// closeBut closes all other descriptors, with close_range(2). Before Linux 5.9 they stay open, which makes no difference:
-// such a kernel does not say when an interface is gone, and this process waits for the end of the child.
+// closeBut closes all other descriptors, with close_range(2). Before Linux 5.9, and under a filter of system calls that
+// does not know it, they stay open, but not those that a runtime reads to their end.
 func closeBut(open []int) (list []syscallArgs) {
+	for fd := range 3 {
+		if !slices.Contains(open, fd) {
+			list = append(list, syscallArgs{unix.SYS_CLOSE, uintptr(fd), 0, 0})
+		}
+	}
 	slices.Sort(open)
 	next := 0
 	for _, fd := range open {
