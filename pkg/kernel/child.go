@@ -45,7 +45,7 @@ func start(list []syscallArgs) int {
 	defer runtime.UnlockOSThread()
 	var all, before unix.Sigset_t
 	for i := range all.Val {
-		all.Val[i] = math.MaxUint64
+		all.Val[i]-- // all ones
 	}
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err != nil {
 		return -int(unix.EAGAIN)

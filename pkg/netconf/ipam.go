@@ -229,9 +229,10 @@ func (r Route) CheckNumbers(code uint, path string) error {
 		scope = *r.Scope
 	}
 	for _, n := range []struct {
-		key        string
-		value, max int
-		want       string
+		key   string
+		value int
+		max   int64
+		want  string
 	}{
 		{"mtu", r.MTU, maxMTU, "0 to 65535 bytes"},
 		{"advmss", r.AdvMSS, maxMTU, "0 to 65535 bytes"},
@@ -239,7 +240,7 @@ func (r Route) CheckNumbers(code uint, path string) error {
 		{"table", r.Table, math.MaxUint32, "0 to 4294967295"},
 		{"scope", scope, math.MaxUint8, "0 to 255, as in rtnetlink(7)"},
 	} {
-		if n.value < 0 || n.value > n.max {
+		if n.value < 0 || int64(n.value) > n.max {
 			return cnierr.Key(code, join(path, n.key), n.value, n.want)
 		}
 	}

@@ -35,7 +35,7 @@ func (p *parser) routing() error {
 		return err
 	}
 	if m := raw.DefaultRouteMetric; m != nil {
-		if *m < 0 || *m > math.MaxUint32 {
+		if *m < 0 || int64(*m) > math.MaxUint32 {
 			return cnierr.Key(cnierr.InvalidConfig, "defaultRouteMetric", *m, "0, for the kernel's own, to 4294967295")
 		}
 		r.DefaultMetric = *m
@@ -69,7 +69,7 @@ func (p *parser) table() error {
 		r.AutoTable = true
 	case json.Unmarshal(raw, &number) != nil:
 		return wrongType("table", raw, want)
-	case number < 1 || number > math.MaxUint32 || number >= 253 && number <= 255:
+	case number < 1 || int64(number) > math.MaxUint32 || number >= 253 && number <= 255:
 		return cnierr.Key(cnierr.InvalidConfig, "table", number, want)
 	default:
 		r.Table = number
