@@ -47,8 +47,10 @@ bench-short: build ## the same in half a minute: that it works, not how fast
 	$(BENCH) -short
 	$(BENCH)/data -short
 
-lint: ## golangci-lint with .golangci.yml; builds it the first time (two minutes)
+lint: ## golangci-lint with .golangci.yml, which is built the first time (two minutes), and a look at other processors
 	$(GO) run $(GOLANGCI_LINT) run ./...
+	GOARCH=arm64 $(GO) vet ./pkg/kernel
+	GOARCH=arm $(GO) build -o /dev/null ./plugins/...
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for package in $$($(GO) list ./pkg/...); do \
