@@ -30,14 +30,10 @@ func readLink(message []byte) netlink.Link {
 			walk(value, unix.IFLA_ALT_IFNAME, func(name []byte) {
 				a.AltNames = append(a.AltNames, unix.ByteSliceToString(name))
 			})
-		case unix.IFLA_OPERSTATE:
-			a.OperState = netlink.LinkOperState(value[0])
 		case unix.IFLA_LINKINFO:
 			info = value
 		default:
-			if len(value) == 4 {
-				setNumber(&a, kind, binary.NativeEndian.Uint32(value))
-			}
+			setNumber(&a, kind, number(value))
 		}
 	})
 	return ofKind(a, info)
@@ -45,6 +41,8 @@ func readLink(message []byte) netlink.Link {
 
 func setNumber(a *netlink.LinkAttrs, kind uint16, n uint32) {
 	switch kind {
+	case unix.IFLA_OPERSTATE:
+		a.OperState = netlink.LinkOperState(n)
 	case unix.IFLA_MTU:
 		a.MTU = int(n)
 	case unix.IFLA_LINK:
@@ -84,13 +82,13 @@ func ofKind(a netlink.LinkAttrs, info []byte) netlink.Link {
 	case "bridge":
 		br := &netlink.Bridge{LinkAttrs: a}
 		walk(data, unix.IFLA_BR_VLAN_FILTERING, func(value []byte) {
-			on := value[0] != 0
+			on := number(value) != 0
 			br.VlanFiltering = &on
 		})
 		return br
 	case "vlan":
 		v := &netlink.Vlan{LinkAttrs: a}
-		walk(data, unix.IFLA_VLAN_ID, func(value []byte) { v.VlanId = int(binary.NativeEndian.Uint16(value)) })
+		walk(data, unix.IFLA_VLAN_ID, func(value []byte) { v.VlanId = int(number(value)) })
 		return v
 	case "":
 		return &netlink.Device{LinkAttrs: a}
@@ -100,6 +98,22 @@ func ofKind(a netlink.LinkAttrs, info []byte) netlink.Link {
 
 // typeMask takes the flags off an attribute's type (NLA_TYPE_MASK of include/uapi/linux/netlink.h).
 const typeMask = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+
+// number is the value of an attribute in the machine's byte order, and 0 where that is no number.
+func number(value []byte) uint32 {
+	switch len(value) {
+	case 1:
+		return uint32(value[0])
+	case 2:
+		return uint32(binary.NativeEndian.Uint16(value))
+	case 4:
+		return binary.NativeEndian.Uint32(value)
+	}
+	return 0
+}
+
+// nlaAlign rounds a length up to where the next attribute begins (NLA_ALIGN, and RTNH_ALIGN for next hops).
+func nlaAlign(n int) int { return (n + 3) &^ 3 }
 
 // walk calls fn with the attributes of a kind.
 func walk(b []byte, kind uint16, fn func([]byte)) {

@@ -125,9 +125,6 @@ func nextHops(route []byte) []int {
 	return indexes
 }
 
-// nlaAlign is RTNH_ALIGN of include/uapi/linux/rtnetlink.h.
-func nlaAlign(n int) int { return (n + 3) &^ 3 }
-
 // uplink looks at an interface; nil: it is gone.
 func (s *side) uplink(index int) *uplink {
 	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, index)
