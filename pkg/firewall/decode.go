@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"errors"
-	"net/netip"
 	"reflect"
 	"strings"
 
@@ -192,35 +191,6 @@ func kernelName(kind string) string {
 		return "immediate" // into the register of verdicts
 	}
 	return strings.ToLower(kind)
-}
-
-// decodeElements reads one message of a set's elements.
-func decodeElements(m answer) (list []element, err error) {
-	err = attributes(m, func(a attribute) {
-		if a.kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-			return
-		}
-		nested(a, func(a attribute) {
-			list = append(list, decodeElement(a))
-		})
-	})
-	return list, err
-}
-
-func decodeElement(a attribute) (e element) {
-	nested(a, func(a attribute) {
-		switch a.kind {
-		case unix.NFTA_SET_ELEM_KEY:
-			nested(a, func(a attribute) {
-				e.key, _ = netip.AddrFromSlice(a.value)
-			})
-		case unix.NFTA_SET_ELEM_FLAGS:
-			e.end = a.uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
-		case unix.NFTA_SET_ELEM_USERDATA:
-			e.owner = comment(a.value)
-		}
-	})
-	return e
 }
 
 // comment finds the comment among what nft keeps with an element: type, length, value, and the value closed by NUL.

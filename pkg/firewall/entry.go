@@ -3,6 +3,7 @@ package firewall
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/google/nftables/expr"
@@ -22,6 +23,12 @@ type entry struct {
 
 // id tells entries apart.
 func (e entry) id() string { return e.set + "\x00" + string(e.key) }
+
+// element is an entry of an interval set.
+func (e entry) element() element {
+	key, _ := netip.AddrFromSlice(e.key)
+	return element{key: key, end: e.end, owner: e.note}
+}
 
 // same reports whether the kernel does the same for both, and both are the same's.
 func (e entry) same(o entry) bool {
@@ -119,7 +126,7 @@ func (c *conn) some(set string) ([]entry, error) {
 }
 
 func listEntries(set string) message {
-	return get("list "+set, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(w *encoder) {
+	return get("list set "+set, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(w *encoder) {
 		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
 		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	})

@@ -114,24 +114,17 @@ func (c *conn) rulesOf(chain string, s *state) error {
 	return nil
 }
 
+// spans lists an interval set.
 func (c *conn) spans(set string) ([]span, error) {
-	request := get("list set "+set, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(w *encoder) {
-		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		w.text(unix.NFTA_SET_ELEM_LIST_SET, set)
-	})
-	list, err := c.dump(request)
+	list, err := c.entries(set)
 	if err != nil {
 		return nil, err
 	}
-	var elements []element
-	for _, m := range list {
-		more, err := decodeElements(m)
-		if err != nil {
-			return nil, explain(request, err)
-		}
-		elements = append(elements, more...)
+	ends := make([]element, len(list))
+	for i, e := range list {
+		ends[i] = e.element()
 	}
-	return join(elements), nil
+	return join(ends), nil
 }
 
 // get makes a message that only reads.

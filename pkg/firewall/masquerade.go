@@ -160,8 +160,7 @@ func (f *Firewall) masqueraded(fam *family, want span) bool {
 	}
 	var ends []element
 	for _, x := range s.found {
-		key, _ := netip.AddrFromSlice(x.key)
-		ends = append(ends, element{key: key, end: x.end, owner: x.note})
+		ends = append(ends, x.element())
 	}
 	have := join(ends)
 	if len(have) != 1 {
