@@ -59,10 +59,8 @@ var ErrLate = errors.New("not usable")
 
 func (s *side) awaitCarrier(name string) error {
 	up, err := await(func() (bool, error) {
-		up := false
-		link, err := s.look(name)
-		walkAll(link, func(kind uint16, value []byte) { up = up || kind == unix.IFLA_OPERSTATE && value[0] == netlink.OperUp })
-		return up, err
+		l, err := s.linkByName(name)
+		return err == nil && l.Attrs().OperState == netlink.OperUp, err
 	})
 	if err == nil && !up {
 		err = cnierr.New(cnierr.KernelRefused, "no carrier %s after it was set up: is one of its ends down?", patience)

@@ -122,21 +122,32 @@ func (s *side) look(name string) ([]byte, error) {
 	return message[unix.SizeofIfInfomsg:], nil
 }
 
-// linkMessage leaves out the counters, which the kernel would have to add up over all processors.
+// linkMessage is what the kernel says of an interface by its name.
 func (s *side) linkMessage(name string) ([]byte, error) {
-	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, 0) // any index
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	kind := unix.IFLA_IFNAME
 	if len(name) >= unix.IFNAMSIZ {
 		kind = unix.IFLA_ALT_IFNAME
 	}
-	req.AddData(nl.NewRtAttr(kind, nl.ZeroTerminated(name)))
-	answers, err := s.ask(req)
+	message, err := s.getLink(0, nl.NewRtAttr(kind, nl.ZeroTerminated(name))) // any index
 	if err != nil {
 		return nil, fmt.Errorf("look up interface %s: %w", name, err)
 	}
-	if len(answers) == 0 {
-		return nil, fmt.Errorf("look up interface %s: %w", name, syscall.ENODEV)
+	return message, nil
+}
+
+// getLink leaves out the counters, which the kernel would have to add up over all processors.
+func (s *side) getLink(index int, attrs ...*nl.RtAttr) ([]byte, error) {
+	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, index)
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
+	for _, a := range attrs {
+		req.AddData(a)
+	}
+	answers, err := s.ask(req)
+	if err == nil && len(answers) == 0 {
+		err = syscall.ENODEV
+	}
+	if err != nil {
+		return nil, err
 	}
 	return answers[0], nil
 }

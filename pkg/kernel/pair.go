@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -85,19 +84,8 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 
 // meetPair notes the indexes of both ends, and that they are new: no setting of theirs is anybody's.
 func (n *Node) meetPair(p plan.Pair, echo []byte) {
-	host := &netlink.LinkAttrs{Name: p.Host, Index: int(nl.DeserializeIfInfomsg(echo).Index)}
-	peer := &netlink.LinkAttrs{Name: p.Peer}
-	walkAll(echo[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
-		switch kind {
-		case unix.IFLA_LINK:
-			peer.Index = int(binary.NativeEndian.Uint32(value))
-		case unix.IFLA_MTU:
-			host.MTU = int(binary.NativeEndian.Uint32(value))
-		case unix.IFLA_ADDRESS:
-			host.HardwareAddr = append(net.HardwareAddr(nil), value...)
-		}
-	})
-	peer.MTU = cmp.Or(p.PeerMTU, host.MTU)
+	host := readLink(echo).Attrs()
+	peer := &netlink.LinkAttrs{Name: p.Peer, Index: host.ParentIndex, MTU: cmp.Or(p.PeerMTU, host.MTU)}
 	n.host.known[p.Host], n.container.known[p.Peer] = host, peer
 	n.host.born, n.container.born = p.Host, p.Peer
 }

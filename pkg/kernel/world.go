@@ -127,12 +127,10 @@ func nextHops(route []byte) []int {
 
 // uplink looks at an interface; nil: it is gone.
 func (s *side) uplink(index int) *uplink {
-	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, index)
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
-	answers, err := s.ask(req)
-	if err != nil || len(answers) == 0 {
+	message, err := s.getLink(index)
+	if err != nil {
 		return nil
 	}
-	mtu6, _ := inet6Conf(answers[0], devconfMTU6)
-	return &uplink{readLink(answers[0]).Attrs(), int(mtu6)}
+	mtu6, _ := inet6Conf(message, devconfMTU6)
+	return &uplink{readLink(message).Attrs(), int(mtu6)}
 }
