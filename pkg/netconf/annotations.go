@@ -77,13 +77,12 @@ func annotation(name string) string { return "annotation " + AnnotationPrefix + 
 
 // allowedAnnotations lists the annotations that the network allows, and refuses to allow what cannot be had.
 func (p *parser) allowedAnnotations() (names []string, err error) {
-	kind := p.config.IPAM.Type
+	kind, words := p.config.IPAM.Type, podWords()
 	for i, word := range p.raw.AllowPodAnnotations {
 		path := index("allowPodAnnotations", i)
-		setting := slices.Index(podWords(), word)
+		setting := slices.Index(words, word)
 		switch {
 		case setting < 0:
-			words := podWords()
 			return nil, cnierr.New(cnierr.UnsupportedField, "%s: %q is not valid: want one of %s%s",
 				path, word, strings.Join(words, ", "), didYouMean(word, words))
 		case slices.Contains(names, podSettings[setting].opens[0]):
