@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -73,20 +72,10 @@ func TestSettingsAreNamedAsEverybodyFindsThem(t *testing.T) {
 
 // hidden runs fn in a namespace, on a thread that finds nothing below /proc/sys/net.
 func hidden(space *node.Namespace, fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-				return fmt.Errorf("a mount namespace: %w", err)
-			}
-			if err := unix.Mount("none", "/proc/sys/net", "tmpfs", 0, ""); err != nil {
-				return fmt.Errorf("hide the settings: %w", err)
-			}
-			return space.Do(fn)
-		}()
-	}()
-	return <-done
+	return node.Apart(
+		func() error { return unix.Mount("none", "/proc/sys/net", "tmpfs", 0, "") },
+		func() error { return space.Do(fn) },
+	)
 }
 
 // requireProc skips where a process may not have an instance of procfs.

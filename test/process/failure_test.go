@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -139,7 +138,7 @@ func TestReadOnlySysctlsFailAddCleanly(t *testing.T) {
 			c := h.Container()
 			h.leaves(func() {
 				cmd := h.command("ADD", mode.config, c)
-				err := apart(func() error {
+				err := node.Apart(func() error {
 					return unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND|unix.MS_REC, "")
 				}, func() error {
 					return unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
@@ -148,27 +147,6 @@ func TestReadOnlySysctlsFailAddCleanly(t *testing.T) {
 			}, c)
 		})
 	}
-}
-
-// apart runs steps on a thread with a mount namespace of its own, which ends with it. A process that one of them starts
-// stays in that namespace.
-func apart(steps ...func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-				return fmt.Errorf("a mount namespace: %w", err)
-			}
-			for _, step := range steps {
-				if err := step(); err != nil {
-					return err
-				}
-			}
-			return nil
-		}()
-	}()
-	return <-done
 }
 
 // A delegate that has given an address gets it back, whatever fails afterwards, and not before the interface that had

@@ -270,7 +270,7 @@ func TestStatusOfSettings(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := h.command(tt.verb, tt.config, h.Container())
-			o := h.finish(cmd, apart(func() error { return h.Do(tt.step) }, func() error { return h.Start(cmd) }))
+			o := h.finish(cmd, node.Apart(func() error { return h.Do(tt.step) }, func() error { return h.Start(cmd) }))
 			if tt.code != 0 {
 				o.refused(tt.code, tt.words...)
 			} else {
@@ -312,7 +312,7 @@ func TestStatusIsTruthfulAboutWhatItCannotTry(t *testing.T) {
 		}
 		h := newHost(t)
 		cmd := h.command("STATUS", tt.config, nil)
-		err := apart(func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, tt.capability, 0, 0, 0) }, func() error { return h.Start(cmd) })
+		err := node.Apart(func() error { return unix.Prctl(unix.PR_CAPBSET_DROP, tt.capability, 0, 0, 0) }, func() error { return h.Start(cmd) })
 		h.finish(cmd, err).refused(50, tt.word)
 	}
 }
