@@ -61,21 +61,23 @@ func (c *conn) batch(generation uint32, msgs []message, end ...message) error {
 	guard.uint32(unix.NFNL_BATCH_GENID, generation)
 	begin := marker(unix.NFNL_MSG_BATCH_BEGIN)
 	begin.data = append(begin.data, guard.bytes...)
-	begin.what, begin.needs = msgs[0].what, msgs[0].needs // what it fails with is said of the first
+	begin.what, begin.needs = msgs[0].what, msgs[0].needs
+	// Who is refused is told so in any case. Only the last is told as well that all is done: it is said to each in a
+	// datagram of its own.
+	for i := range msgs[:len(msgs)-1] {
+		msgs[i].flags &^= unix.NLM_F_ACK
+	}
 	if err := c.send(slices.Concat([]message{begin}, msgs, end)); err != nil {
 		return err
 	}
-	// One acknowledgement for each message, in their order. A batch that is refused as a whole gets a single one.
-	var answers []answer
-	for _, m := range msgs {
-		var err error
-		if answers, err = c.socket.receive(answers[:0], longestAnswer); err == nil {
-			err = answers[0].verdict()
-		}
-		if err != nil {
-			c.close()
-			return explain(m, err)
-		}
+	refused := 0
+	answers, err := c.socket.receive(nil, longestAnswer)
+	if err == nil {
+		err, refused = answers[0].verdict(), answers[0].about()-1
+	}
+	if err != nil {
+		c.close()
+		return explain(msgs[min(max(refused, 0), len(msgs)-1)], err) // of a batch refused as a whole it is said of the first
 	}
 	return nil
 }

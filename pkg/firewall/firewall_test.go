@@ -3,6 +3,7 @@ package firewall
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -629,5 +630,30 @@ func BenchmarkApply(b *testing.B) {
 		if _, err := f.Apply(pods4); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The kernel acknowledges the last message of a batch only. What it refuses before that is still known by its place.
+func TestRefusalIsOfItsMessage(t *testing.T) {
+	f := fresh(t)
+	s, err := f.observe(query{part: masquerading(), change: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := addTable(part{})
+	for place := range 4 {
+		batch := []message{table, table, table, table}
+		batch[place] = deleteSet(set{name: fmt.Sprint("none", place)})
+		err := f.conn.commit(s.generation, batch)
+		if want := fmt.Sprint("delete set none", place); !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), want) {
+			t.Errorf("message %d is refused, and the error is %v, want %q", place, err, want)
+		}
+	}
+	if err := f.conn.commit(s.generation+7, []message{table, table}); !errors.Is(err, unix.ERESTART) {
+		t.Errorf("a batch for another generation: %v, want ERESTART", err)
+	}
+	listed(t, "empty")
+	if err := f.conn.commit(s.generation, []message{table, table}); err != nil {
+		t.Errorf("nothing of it was carried out, but now: %v", err)
 	}
 }

@@ -58,11 +58,12 @@ func (s *socket) send(msgs []message) error {
 		s.room = make([]byte, max(usualRoom, size))
 	}
 	datagram := s.room[:0]   // the kernel has read it when it answers
-	for _, m := range msgs { // struct nlmsghdr
+	for i, m := range msgs { // struct nlmsghdr
 		datagram = binary.NativeEndian.AppendUint32(datagram, uint32(unix.SizeofNlMsghdr+len(m.data)))
 		datagram = binary.NativeEndian.AppendUint16(datagram, m.kind)
 		datagram = binary.NativeEndian.AppendUint16(datagram, unix.NLM_F_REQUEST|m.flags)
-		datagram = append(datagram, 0, 0, 0, 0, 0, 0, 0, 0) // answers come in the order of the questions
+		datagram = binary.NativeEndian.AppendUint32(datagram, uint32(i))
+		datagram = append(datagram, 0, 0, 0, 0)
 		datagram = append(datagram, m.data...)
 		datagram = append(datagram, make([]byte, align(len(m.data))-len(m.data))...)
 	}
@@ -135,6 +136,15 @@ func (r refusal) Error() string { return r.errno.Error() + " (" + r.words + ")" 
 
 // Unwrap shows the errno to errors.Is.
 func (r refusal) Unwrap() error { return r.errno }
+
+// about is the number, in its datagram, of the message that an acknowledgement is about (struct nlmsgerr).
+func (a answer) about() int {
+	const sequence = 4 + 8 // int error, and of struct nlmsghdr length, type and flags
+	if a.kind != unix.NLMSG_ERROR || len(a.data) < sequence+4 {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint32(a.data[sequence:]))
+}
 
 // verdict is the error that an answer is (struct nlmsgerr, include/uapi/linux/netlink.h), or that a list ends with, nil
 // if it is none.
