@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -30,14 +29,7 @@ func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) 
 	}
 	p := hostPorts()
 	p.chains = append([]chain{{name: permitName(owner.Network), uses: anyNumber}}, p.chains...)
-	gone, err = f.releaseHostPorts(query{part: p, brief: true, keys: claimedOf(owner, claimed)}, owner, claimed)
-	if !errors.Is(err, errIncomplete) {
-		return gone, err
-	}
-	return f.releaseHostPorts(query{part: p}, owner, claimed)
-}
-
-func (f *Firewall) releaseHostPorts(q query, owner lease.Owner, claimed []plan.HostPort) (gone []plan.HostPort, err error) {
+	q := query{part: p, brief: true, keys: claimedOf(owner, claimed)}
 	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
 		own, err := e.attachment(owner, claimed)
@@ -53,8 +45,11 @@ func (f *Firewall) releaseHostPorts(q query, owner lease.Owner, claimed []plan.H
 			return nil, err
 		}
 		last := !slices.ContainsFunc(attachments, func(x entry) bool { return !e.dropped[x.id()] })
-		if last && s.brief {
-			return nil, errIncomplete // what is to go has to be seen
+		if last { // what is to go has to be seen
+			err = e.conn.sets(s)
+		}
+		if err != nil {
+			return nil, err
 		}
 		return e.leave(owner.Network, last)
 	})

@@ -31,7 +31,10 @@ func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (cre
 		var msgs []message
 		if len(s.defects()) > 0 {
 			if s.brief {
-				return nil, errIncomplete
+				if len(s.chains) > 0 {
+					return nil, errIncomplete
+				}
+				s.wanted = s.part.allSets() // that none is there is a guess: the kernel makes none anew
 			}
 			msgs = s.repair()
 		}

@@ -75,6 +75,25 @@ func (c *conn) look(q query) (*state, error) {
 	return s, nil
 }
 
+// sets looks at the sets of the part, which a brief look leaves out.
+func (c *conn) sets(s *state) error {
+	s.wanted = s.part.allSets()
+	requests := make([]message, len(s.wanted))
+	for i, set := range s.wanted {
+		requests[i] = getSet(set.name)
+	}
+	answers, err := c.ask(s.part.addressed(requests))
+	if err != nil {
+		return err
+	}
+	seen, err := decodeState(answers)
+	if err != nil {
+		return explain(requests[0], err)
+	}
+	s.sets = seen.sets
+	return nil
+}
+
 // rules lists the rules of the part's chains: of all in one list or, in brief, of those that cannot be counted.
 func (c *conn) rules(s *state) error {
 	if !s.brief && len(s.chains) > 0 {
