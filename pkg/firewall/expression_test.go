@@ -172,6 +172,24 @@ func TestSameExpressions(t *testing.T) {
 	}
 }
 
+// The kernel lists what was sent so that it is still the same. What it adds differs from one version to the next, so this
+// is for other kernels, too (test/vm), and needs no nft.
+func TestListedAsSent(t *testing.T) {
+	f := fresh(t)
+	for name, p := range map[string]part{
+		"masquerading": masquerading(), "sourceChecking": sourceChecking(), "ingress": ingress(),
+		"portIngress": portIngress(), "hostPorts": hostPorts(),
+	} {
+		_, err := f.applyPart(p)
+		must(t, err)
+		s, err := f.observe(query{part: p})
+		must(t, err)
+		for _, d := range s.defects() {
+			t.Errorf("%s: %s", name, d.what)
+		}
+	}
+}
+
 // cut writes an accept whose verdict is cut off.
 func cut(w *encoder) {
 	w.uint32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
