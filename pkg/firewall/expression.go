@@ -259,12 +259,12 @@ func sameAttributes(want, have attribute) bool {
 	listed := map[uint16]attribute{}
 	same := have.attributes(func(a attribute) { listed[a.kind] = a }) == nil
 	nested(want, func(w attribute) {
-		h, ok := listed[w.kind]
+		h := listed[w.kind]
 		delete(listed, w.kind)
 		if w.nested {
-			same = same && ok && sameAttributes(w, h)
+			same = same && sameAttributes(w, h)
 		} else {
-			same = same && ok && bytes.Equal(w.value, h.value)
+			same = same && bytes.Equal(w.value, h.value)
 		}
 	})
 	for _, h := range listed {

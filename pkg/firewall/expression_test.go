@@ -102,7 +102,7 @@ func TestExpressions(t *testing.T) {
 
 // Nothing that the rules are made of changes when something else is made of it, too.
 func TestThenCopies(t *testing.T) {
-	start := accept().then(drop())
+	start := append(make(expressions, 0, 9), accept().then(drop())...)
 	one, other := start.then(jump("one")), start.then(jump("other"))
 	if !sameExpressions(one, accept().then(drop(), jump("one"))) || !sameExpressions(other, accept().then(drop(), jump("other"))) {
 		t.Errorf("%v, %v", one, other)
@@ -214,13 +214,14 @@ func TestUserdata(t *testing.T) {
 			t.Errorf("cut off after %d bytes: %q", n, got)
 		}
 	}
+	const host, network = 1, 2 // enum byteorder of nft
 	for _, c := range []struct {
 		set       set
 		key, data uint32
 	}{
-		{set{key: typeIFName}, hostOrder, 0},
-		{set{key: concatenation(typeIFName, typeIFName)}, networkOrder, 0},
-		{set{key: typeIPAddr, data: typeVerdict}, networkOrder, networkOrder},
+		{set{key: typeIFName}, host, 0},
+		{set{key: concatenation(typeIFName, typeIFName)}, network, 0},
+		{set{key: typeIPAddr, data: typeVerdict}, network, network},
 	} {
 		m := addSet(c.set, 1)
 		must(t, attributes(answer{data: m.data}, func(a attribute) {
