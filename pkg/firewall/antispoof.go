@@ -36,7 +36,8 @@ func checkSources() []rule {
 }
 
 func hostEnds() []rule {
-	return []rule{{what: "host ends", exprs: hasTrait(unix.NFT_META_IIFGROUP, plan.GroupChecked).then(jump("antispoof_sources"))}}
+	checked := hasTrait(unix.NFT_META_IIFGROUP, plan.GroupChecked)
+	return []rule{{what: "host ends", exprs: checked.then(jump("antispoof_sources"))}}
 }
 
 // known holds sources of IPv6 and the index of the interface they came by, to which a route led less than a second ago.

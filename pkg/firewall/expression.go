@@ -120,7 +120,7 @@ func notIn(set string) expressions {
 	return lookup(set, func(w *encoder) { w.uint32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV) })
 }
 
-// mapped loads what a map has for what is loaded, and obeyed does what a verdict map has for it. Without, the rule ends.
+// mapped loads what a map has for what is loaded, and obeyed does what a verdict map has. If it has nothing, the rule ends.
 func mapped(by string) expressions {
 	return lookup(by, func(w *encoder) { w.uint32(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_1) })
 }
@@ -193,15 +193,6 @@ func (f *family) nat(w *encoder, kind, flags uint32) {
 	w.uint32(unix.NFTA_NAT_FLAGS, flags)
 }
 
-// match is a match of iptables, in its first revision. info is the match's struct.
-func match(name string, info []byte) expressions {
-	return express("match", func(w *encoder) {
-		w.text(unix.NFTA_MATCH_NAME, name)
-		w.uint32(unix.NFTA_MATCH_REV, 0)
-		w.value(unix.NFTA_MATCH_INFO, info)
-	})
-}
-
 // expressions writes a rule's.
 func (e *encoder) expressions(list expressions) {
 	e.nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
@@ -253,8 +244,8 @@ func sameExpressions(want, have expressions) bool {
 	})
 }
 
-// sameAttributes reports whether all that is wanted is listed, and nothing else: but the kernel also lists what nobody
-// has said, as 0. What it lists as anything else is a difference, even if only a newer kernel knows what it means.
+// sameAttributes reports whether all that is wanted is listed, and nothing else but what nobody has said, which the kernel
+// lists as 0. Whatever else it lists is a difference, even if only a newer kernel knows what it means.
 func sameAttributes(want, have attribute) bool {
 	listed := map[uint16]attribute{}
 	same := have.attributes(func(a attribute) { listed[a.kind] = a }) == nil

@@ -134,7 +134,7 @@ func (c foreignChain) acceptRules(l plan.Link) [2]expressions {
 		case l.Name != "":
 			rules[i] = load(key.name).then(equal(interfaceName(l.Name)))
 		case c.isXtables():
-			rules[i] = match("devgroup", devGroup(i, l.Group))
+			rules[i] = devGroup(i, l.Group)
 		default:
 			rules[i] = groupIs(key.group, network, l.Group)
 		}
@@ -143,9 +143,10 @@ func (c foreignChain) acceptRules(l plan.Link) [2]expressions {
 	return rules
 }
 
-// devGroup is what the match of that name of iptables is told (struct xt_devgroup_info, linux/netfilter/xt_devgroup.h),
-// for the interface a packet comes from, 0, or goes to, 1.
-func devGroup(direction int, group uint32) (info []byte) {
+// devGroup is the match of that name of iptables (struct xt_devgroup_info, linux/netfilter/xt_devgroup.h), for the
+// interface a packet comes from, 0, or goes to, 1.
+func devGroup(direction int, group uint32) expressions {
+	var info []byte
 	source, destination := [2]uint32{group, network}, [2]uint32{}
 	flags := uint32(1) // XT_DEVGROUP_MATCH_SRC
 	if direction == 1 {
@@ -154,7 +155,11 @@ func devGroup(direction int, group uint32) (info []byte) {
 	for _, n := range []uint32{flags, source[0], source[1], destination[0], destination[1], 0} { // filled up to eight bytes
 		info = append(info, native(n)...)
 	}
-	return info
+	return express("match", func(w *encoder) {
+		w.text(unix.NFTA_MATCH_NAME, "devgroup")
+		w.uint32(unix.NFTA_MATCH_REV, 0)
+		w.value(unix.NFTA_MATCH_INFO, info)
+	})
 }
 
 // opened reports whether the chain has the network's rules.

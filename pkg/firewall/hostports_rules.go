@@ -115,10 +115,10 @@ func fromOutside() []rule {
 // permit sends what is for a port that not everybody may use to the chain that knows who may. That chain returns for
 // them, and ends the translation for all others.
 func (f *family) permit() []rule {
-	names := f.ports()
+	names, who := f.ports(), f.name+", who may use a port on "
 	return []rule{
-		{what: f.name + ", who may use a port on one address", family: f, exprs: f.onPort().then(obeyed(names.onFor))},
-		{what: f.name + ", who may use a port on every address", family: f, exprs: f.everyPort().then(obeyed(names.everyFor))},
+		{what: who + "one address", family: f, exprs: f.onPort().then(obeyed(names.onFor))},
+		{what: who + "every address", family: f, exprs: f.everyPort().then(obeyed(names.everyFor))},
 	}
 }
 

@@ -61,10 +61,11 @@ func policed() []rule { return append(welcome(accept()), unwelcome(drop())...) }
 func isolated() []rule { return append(invited(accept()), unwelcome(drop())...) }
 
 func toContainers() []rule {
-	toPolicy := proceed("ingress_policy")
+	podLink := interfaceIn(unix.NFT_META_OIFNAME, podLinks)
+	toPolicy, toIsolated := proceed("ingress_policy"), proceed("ingress_isolated")
 	return []rule{
-		{what: "links with pods that have a policy", exprs: interfaceIn(unix.NFT_META_OIFNAME, podLinks).then(jump("ingress_mark"))},
-		{what: "isolated pods", exprs: hasTrait(unix.NFT_META_OIFGROUP, plan.GroupIsolated).then(proceed("ingress_isolated"))},
+		{what: "links with pods that have a policy", exprs: podLink.then(jump("ingress_mark"))},
+		{what: "isolated pods", exprs: hasTrait(unix.NFT_META_OIFGROUP, plan.GroupIsolated).then(toIsolated)},
 		{what: "closed pods", exprs: hasTrait(unix.NFT_META_OIFGROUP, plan.GroupClosed).then(toPolicy)},
 		{what: "links", exprs: interfaceIn(unix.NFT_META_OIFNAME, closedLinks).then(toPolicy)},
 		{what: "groups", exprs: groupBits(unix.NFT_META_OIFGROUP, 0, network).then(in(closedGroups), toPolicy)},

@@ -2,8 +2,8 @@ package firewall
 
 import "strings"
 
-// With each object the kernel keeps bytes for whoever made it. What nft keeps there is a list of type, length and value, a
-// byte each for the first two (include/libnftnl/udata.h of libnftnl).
+// With each object the kernel keeps bytes for whoever made it. What nft keeps there is a list of type, length and value,
+// a byte each for the first two (include/libnftnl/udata.h of libnftnl).
 const (
 	udataComment     = 0 // NFTNL_UDATA_RULE_COMMENT and NFTNL_UDATA_SET_ELEM_COMMENT
 	udataOrderOfKeys = 0 // NFTNL_UDATA_SET_KEYBYTEORDER
