@@ -29,6 +29,7 @@ func newBursts(size int, workers []int) *bursts {
 			ours(vethRouted, with(routed, masked)),
 			ours(vethBridge, with(bridged, masked)),
 			theirs(refNftables, vethBridge, with(refBridge, nft)),
+			least(leastBridge, vethBridge, true, false),
 		},
 		size: size, workers: workers,
 	}

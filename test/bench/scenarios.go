@@ -87,7 +87,7 @@ func masquerade() *experiment {
 	nft, _ := backend("nftables")
 	return &experiment{
 		name: "masquerade", title: "With masquerading", rounds: .75,
-		text: "`ipMasq` on. The reference executes `iptables` or `nft`, by `ipMasqBackend`.",
+		text: "`ipMasq` on. The reference executes `iptables` or `nft`, by `ipMasqBackend`. The floor does not masquerade.",
 		contenders: []*contender{
 			ours(vethRouted, with(routed, masked)),
 			theirs("reference, ptp, iptables", vethRouted, with(refPTP, ipt)),
@@ -95,6 +95,7 @@ func masquerade() *experiment {
 			ours(vethBridge, with(bridged, masked)),
 			theirs(refIptables, vethBridge, with(refBridge, ipt)),
 			theirs(refNftables, vethBridge, with(refBridge, nft)),
+			least(leastBridge, vethBridge, true, false),
 		},
 	}
 }
@@ -111,13 +112,15 @@ func full() *experiment {
 		name: "full", title: "The full job", rounds: .6,
 		text: "Masquerading, two hostPorts, a rate limit each way, isolation from other networks, two sysctls. For the\n" +
 			"reference this is the chain bridge (with host-local), portmap, bandwidth, firewall, tuning; its time is the sum of\n" +
-			"the programs', without the runtime's between them. Its firewall plugin knows only iptables.",
+			"the programs', without the runtime's between them. Its firewall plugin knows only iptables. The floor does the\n" +
+			"plain attachment and nothing of all this.",
 		contenders: []*contender{
 			ours(vethFull, with(bridged, complete)),
 			ours("veth, routed, all of it", with(routed, complete)),
 			ours(vethBridge, bridged),
 			theirs(refFullIptables, vethFull, chain("iptables")...),
 			theirs(refFullNftables, vethFull, chain("nftables")...),
+			least(leastBridge, vethFull, true, false),
 		},
 	}
 	if !initialUser() {

@@ -25,7 +25,7 @@ type object = map[string]any
 type network struct {
 	label   string
 	kind    chart.Kind
-	program string // the plugin, empty for loopback
+	program string // the plugin, empty for loopback and what is made by hand
 	conf    object
 	masked  bool
 	loops   bool // both ends are in one container
@@ -40,6 +40,8 @@ const (
 	bridgeName = "bench0"
 	bigTCP     = 196608 // bytes, three times what a packet has at most without BIG TCP
 	referenced = "reference bridge"
+
+	byHandLabel = "routed by hand"
 )
 
 var subnets = [][]object{{{"subnet": "10.88.0.0/24"}}, {{"subnet": "2001:db8:88::/64"}}}
@@ -68,6 +70,7 @@ func (o *options) networks() ([]*network, error) {
 	all := []*network{
 		{label: "loopback", kind: chart.Least, loops: true},
 		{label: "loopback, BIG TCP", kind: chart.Least, loops: true, wide: true},
+		{label: byHandLabel, kind: chart.Least},
 		{label: "veth routed", kind: chart.Ours, program: plugin, conf: routed},
 		{label: "veth bridge", kind: chart.Ours, program: plugin, conf: with(routed, bridge)},
 		{label: "veth routed, BIG TCP", kind: chart.Ours, program: plugin, conf: with(routed, big)},
@@ -121,6 +124,10 @@ func (n *network) build(number int) (err error) {
 		return nil
 	}
 	if n.client, err = node.Create(name + "-client"); err != nil {
+		return err
+	}
+	if n.program == "" {
+		n.addresses, err = n.byHand()
 		return err
 	}
 	if _, err := n.attach(n.client); err != nil {

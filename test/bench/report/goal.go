@@ -8,11 +8,13 @@ type Goal struct {
 	Bound   float64
 	AtMost  bool      // Bound is the most; otherwise the least
 	Samples []float64 // the ratios measured, empty where nothing was
+	Limit   []float64 // the same for what does nothing but what cannot be left out, empty where that is not measured
 }
 
-// Goals is the table of goals: what was wanted, what was measured, and whether the median meets it.
-func Goals(goals []Goal) Table {
-	t := Table{Head: []string{"goal", "bound", "measured: median (p10 – p90)", "met"}}
+// Goals is the table of goals: what was wanted, what was measured, and whether the median meets it, beside what the limit
+// of that name reaches.
+func Goals(goals []Goal, limit string) Table {
+	t := Table{Head: []string{"goal", "bound", "measured: median (p10 – p90)", "met", limit}}
 	for _, g := range goals {
 		t.Rows = append(t.Rows, g.row())
 	}
@@ -24,15 +26,17 @@ func (g Goal) row() []string {
 	if g.AtMost {
 		bound = "at most "
 	}
-	s := Summarize(g.Samples)
-	met := "no"
+	s, limit, met := Summarize(g.Samples), "", "no"
+	if len(g.Limit) > 0 {
+		limit = Factor(Summarize(g.Limit).Median)
+	}
 	switch {
 	case s.N == 0:
-		return []string{g.What, bound + Factor(g.Bound), "not measured", "?"}
+		return []string{g.What, bound + Factor(g.Bound), "not measured", "?", limit}
 	case g.AtMost == (s.Median <= g.Bound), s.Median == g.Bound:
 		met = "yes"
 	}
-	return []string{g.What, bound + Factor(g.Bound), Factors(s), met}
+	return []string{g.What, bound + Factor(g.Bound), Factors(s), met, limit}
 }
 
 // Factor is a ratio: "1.35x", "11.9x", "231x".

@@ -46,18 +46,18 @@ func TestRatiosArePairwise(t *testing.T) {
 
 func TestGoals(t *testing.T) {
 	table := Goals([]Goal{
-		{What: "faster", Bound: 12, Samples: []float64{11, 12, 13}},
+		{What: "faster", Bound: 12, Samples: []float64{11, 12, 13}, Limit: []float64{19, 20, 30}},
 		{What: "not fast enough", Bound: 12, Samples: []float64{11.9, 11.9, 99}},
 		{What: "near", Bound: 1.35, AtMost: true, Samples: []float64{1.35}},
 		{What: "too far", Bound: 1.35, AtMost: true, Samples: []float64{1.1, 1.36, 1.4}},
 		{What: "unknown", Bound: 2},
-	})
+	}, "the floor's")
 	want := [][]string{
-		{"faster", "at least 12.0x", "12.0x (11.2x – 12.8x)", "yes"},
-		{"not fast enough", "at least 12.0x", "11.9x (11.9x – 81.6x)", "no"},
-		{"near", "at most 1.35x", "1.35x (1.35x – 1.35x)", "yes"},
-		{"too far", "at most 1.35x", "1.36x (1.15x – 1.39x)", "no"},
-		{"unknown", "at least 2.00x", "not measured", "?"},
+		{"faster", "at least 12.0x", "12.0x (11.2x – 12.8x)", "yes", "20.0x"},
+		{"not fast enough", "at least 12.0x", "11.9x (11.9x – 81.6x)", "no", ""},
+		{"near", "at most 1.35x", "1.35x (1.35x – 1.35x)", "yes", ""},
+		{"too far", "at most 1.35x", "1.36x (1.15x – 1.39x)", "no", ""},
+		{"unknown", "at least 2.00x", "not measured", "?", ""},
 	}
 	if diff := cmp.Diff(want, table.Rows); diff != "" {
 		t.Error(diff)
