@@ -38,8 +38,8 @@ var impure = []string{
 }
 
 // unlinked are packages that nothing of the plugin may depend on, though its tests may. To link one is enough to pay
-// for it: Go initialises it whenever the plugin starts. google/nftables with what it links is 0.1 ms of each call, of
-// the 5 ms that an ADD takes, and a dozen page faults.
+// for it: Go initialises it whenever the plugin starts. google/nftables with what it links is about 0.1 ms of each
+// call, of the 5 ms that an ADD takes.
 var unlinked = []string{
 	"github.com/google/nftables",
 	"github.com/mdlayher",
