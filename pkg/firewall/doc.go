@@ -62,8 +62,8 @@
 //
 // # Why not github.com/google/nftables
 //
-// To link it costs every call of the plugin about 0.1 ms before main, and most calls write no rule. Besides, of version 0.3.0,
-// readers drop the errno, expressions it does not know are left out of a rule that is read, interrupted dumps go unnoticed,
-// batches carry no generation, and a batch refused as a whole leaves acknowledgements in a lasting socket. The tests read
-// with it what is written here.
+// To link it costs every call of the plugin about 0.1 ms before main, and most calls write no rule. Besides, of version
+// 0.3.0, readers drop the errno, expressions it does not know are left out of a rule that is read, interrupted dumps go
+// unnoticed, batches carry no generation, and a batch refused as a whole leaves acknowledgements in a lasting socket. The
+// tests read with it what is written here.
 package firewall
