@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/plan"
@@ -30,18 +29,15 @@ func sourceChecking() part {
 func checkSources() []rule {
 	return []rule{
 		{what: "IPv4", family: ipv4, exprs: forged(ipv4), needs: needsFib},
-		{what: "known IPv6", family: ipv6, exprs: source6(isFamily(ipv6),
-			&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: knownName}, &expr.Verdict{Kind: expr.VerdictAccept})},
+		{what: "known IPv6", family: ipv6, exprs: source6(isFamily(ipv6)).then(in(knownName), accept())},
 		{what: "IPv6", family: ipv6, exprs: forged(ipv6), needs: needsFib},
-		{what: "IPv6 that is known from now on", family: ipv6, exprs: source6(routable6(),
-			&expr.Dynset{SrcRegKey: unix.NFT_REG_1, SetName: knownName, Operation: unix.NFT_DYNSET_OP_ADD})},
+		{what: "IPv6 that is known from now on", family: ipv6, exprs: source6(routable6()).then(remember(knownName))},
 	}
 }
 
 func hostEnds() []rule {
-	return []rule{{what: "host ends", exprs: append(
-		groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask|plan.GroupChecked, plan.Groups|plan.GroupChecked),
-		&expr.Verdict{Kind: expr.VerdictJump, Chain: "antispoof_sources"})}}
+	checked := hasTrait(unix.NFT_META_IIFGROUP, plan.GroupChecked)
+	return []rule{{what: "host ends", exprs: checked.then(jump("antispoof_sources"))}}
 }
 
 // known holds sources of IPv6 and the index of the interface they came by, to which a route led less than a second ago.
@@ -55,47 +51,38 @@ func known() set {
 
 const knownName = "antispoof_known"
 
-// source6 adds to what matches packets the loading of what known holds, and what to do with it. Sources that forged lets
-// pass unseen are never added, or one container could fill the set.
-func source6(match []expr.Any, then ...expr.Any) []expr.Any {
-	match = append(match, address(ipv6.src, ipv6.size), &expr.Meta{Key: expr.MetaKeyIIF, Register: register(ipv6.size / 4)})
-	return append(match, then...)
+// source6 loads what known holds, of packets that match. Sources that forged lets pass unseen are never added, or one
+// container could fill the set.
+func source6(match expressions) expressions {
+	return match.then(address(ipv6.src, ipv6.size), loadAt(ipv6.size/4, unix.NFT_META_IIF))
 }
 
 // routable6 matches IPv6 sources but for those that IPv6 needs on the link itself, none of which the host forwards:
 // link-local ones, and none at all, as duplicate address detection has it.
-func routable6() []expr.Any {
-	e := append(isFamily(ipv6), inPrefix(expr.CmpOpNeq, ipv6.src, netip.MustParsePrefix("fe80::/10"))...)
-	return append(e, inPrefix(expr.CmpOpNeq, ipv6.src, netip.MustParsePrefix("::/128"))...)
+func routable6() expressions {
+	return isFamily(ipv6).then(
+		outside(ipv6.src, netip.MustParsePrefix("fe80::/10")), outside(ipv6.src, netip.MustParsePrefix("::/128")))
 }
 
 // forged drops what comes from an address to which no route leads through the interface it came by. What IPv6 needs on
 // the link itself passes.
-func forged(f *family) []expr.Any {
+func forged(f *family) expressions {
 	e := isFamily(f)
 	if f == ipv6 {
 		e = routable6()
 	}
-	return append(e,
-		&expr.Fib{Register: unix.NFT_REG_1, FlagSADDR: true, FlagIIF: true, ResultOIF: true, FlagPRESENT: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(0)},
-		&expr.Verdict{Kind: expr.VerdictDrop})
+	const flags = unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_IIF | unix.NFTA_FIB_F_PRESENT
+	return e.then(loadRoute(unix.NFT_FIB_RESULT_OIF, flags), equal(native(0)), drop())
 }
 
 // groupIs matches interfaces by bits of their group.
-func groupIs(key expr.MetaKey, bits, value uint32) []expr.Any {
-	return append(groupBits(key, 0, bits),
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(value)})
+func groupIs(key, bits, value uint32) expressions {
+	return groupBits(key, 0, bits).then(equal(native(value)))
 }
 
-// groupBits loads bits of an interface's group into a word of register 1 and its successors.
-func groupBits(key expr.MetaKey, word, bits uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: key, Register: register(word)},
-		&expr.Bitwise{
-			SourceRegister: register(word), DestRegister: register(word), Len: 4, Mask: native(bits), Xor: native(0),
-		},
-	}
+// groupBits loads bits of an interface's group.
+func groupBits(key, word, bits uint32) expressions {
+	return loadAt(word, key).then(keep(word, native(bits)))
 }
 
 // ProbeSourceCheck is Probe for source checks.

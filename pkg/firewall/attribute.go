@@ -80,8 +80,9 @@ func (e *encoder) end(at int) {
 
 // attribute is one that was read. Numbers are in network byte order, and 0 where the value is no such number.
 type attribute struct {
-	kind  uint16
-	value []byte
+	kind   uint16
+	nested bool // it is said to hold attributes; the kernel does not say it of its own
+	value  []byte
 }
 
 func (a attribute) uint32() uint32 {
@@ -114,7 +115,8 @@ func (a attribute) attributes(visit func(attribute)) error {
 			return errors.New("the kernel sent an attribute that is cut off")
 		}
 		const flags = unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER
-		visit(attribute{binary.NativeEndian.Uint16(b[2:]) &^ flags, b[attributeHeader:size]})
+		kind := binary.NativeEndian.Uint16(b[2:])
+		visit(attribute{kind &^ flags, kind&unix.NLA_F_NESTED != 0, b[attributeHeader:size]})
 		b = b[min(align(size), len(b)):]
 	}
 	return nil

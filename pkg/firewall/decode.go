@@ -2,19 +2,9 @@ package firewall
 
 import (
 	"errors"
-	"reflect"
-	"strings"
 
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
-
-// expression is one expression of a rule as the kernel lists it.
-type expression struct {
-	name string
-	data []byte
-}
 
 // decodeState reads the answers to look's requests. Their kind says what they are about.
 func decodeState(answers []answer) (*state, error) {
@@ -132,7 +122,7 @@ func decodeChain(m answer) (c listedChain, err error) {
 type listedRule struct {
 	chain  string
 	handle uint64
-	exprs  []expression
+	exprs  expressions
 	note   string
 }
 
@@ -164,43 +154,4 @@ func decodeExpression(a attribute) (e expression) {
 		}
 	})
 	return e
-}
-
-// sameExpressions compares a rule that is wanted with one that the kernel lists. An expression that is not wanted makes
-// a difference even if its kind is unknown.
-func sameExpressions(want []expr.Any, have []expression) bool {
-	if len(want) != len(have) {
-		return false
-	}
-	for i, w := range want {
-		kind := reflect.TypeOf(w).Elem()
-		if have[i].name != kernelName(kind.Name()) {
-			return false
-		}
-		h, ok := reflect.New(kind).Interface().(expr.Any)
-		if !ok || expr.Unmarshal(tableFamily, have[i].data, h) != nil || !reflect.DeepEqual(w, h) {
-			return false
-		}
-	}
-	return true
-}
-
-// kernelName is what the kernel calls an expression that the library has under another name.
-func kernelName(kind string) string {
-	if kind == "Verdict" {
-		return "immediate" // into the register of verdicts
-	}
-	return strings.ToLower(kind)
-}
-
-// comment finds the comment among what nft keeps with an element: type, length, value, and the value closed by NUL.
-// Whoever wrote it, it may be cut short anywhere.
-func comment(b []byte) string {
-	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
-		if b[0] == byte(userdata.NFTNL_UDATA_SET_ELEM_COMMENT) {
-			return strings.TrimSuffix(string(b[2:2+int(b[1])]), "\x00")
-		}
-		b = b[2+int(b[1]):]
-	}
-	return ""
 }

@@ -60,11 +60,10 @@
 // its own network (an operator has widened it) takes their place in one transaction. One that contains or cuts an
 // element of another network is refused: the two networks would hand out the same addresses.
 //
-// # Why not all of github.com/google/nftables
+// # Why not github.com/google/nftables
 //
-// Its expressions are used to write and compare rules. Its connection (v0.3.0) is not: readers drop the errno,
-// expressions it does not know are left out of a rule that is read, interrupted dumps go unnoticed, batches carry no
-// generation, and a batch refused as a whole leaves acknowledgements in a lasting socket. Nor are its types of sets, and
-// the library of netlink below it: whether all is in place is asked by every ADD, in a process that has run none of their
-// code yet, and to load that took longer than the kernel's answer.
+// To link it costs every call of the plugin about 0.1 ms before main, and most calls write no rule. Besides, of version
+// 0.3.0, readers drop the errno, expressions it does not know are left out of a rule that is read, interrupted dumps go
+// unnoticed, batches carry no generation, and a batch refused as a whole leaves acknowledgements in a lasting socket. The
+// tests read with it what is written here.
 package firewall

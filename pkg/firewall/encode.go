@@ -1,11 +1,8 @@
 package firewall
 
 import (
-	"cmp"
 	"fmt"
 
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,8 +16,6 @@ type message struct {
 
 	others bool // it is about tables of somebody else
 }
-
-const acceptPolicy = 1 // NF_ACCEPT, include/uapi/linux/netfilter.h
 
 // The options of the kernel's configuration that the messages need, with the modules they build.
 const (
@@ -39,13 +34,6 @@ func build(kind, flags uint16, fill func(*encoder)) message {
 	e := encoder{bytes: append(make([]byte, 0, usual), tableFamily, unix.NFNETLINK_V0, 0, 0)} // struct nfgenmsg
 	fill(&e)
 	return message{kind: unix.NFNL_SUBSYS_NFTABLES<<8 | kind, flags: flags, data: e.bytes, err: e.err}
-}
-
-// expression writes an expression of a rule.
-func (e *encoder) expression(family byte, x expr.Any) {
-	b, err := expr.Marshal(family, x)
-	e.err = cmp.Or(e.err, err)
-	e.value(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
 }
 
 // change makes a message of a batch. Each is acknowledged.
@@ -84,17 +72,17 @@ func addSet(s set, id uint32) message {
 		w.uint32(unix.NFTA_SET_KEY_LEN, s.key.size)
 		w.uint32(unix.NFTA_SET_ID, id)
 		// For nft, which otherwise lists keys and data in the wrong byte order. A name or a group alone counts as a number of the host's.
-		const host, network = 1, 2 // enum byteorder of nft
-		order := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, network)
+		order := uint32(networkOrder)
 		if s.key == typeIFName || s.key == typeDevGroup {
-			order = userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, host)
+			order = hostOrder
 		}
+		orders := udata(udataOrderOfKeys, native(order))
 		if s.isMap() {
 			w.uint32(unix.NFTA_SET_DATA_TYPE, s.dataType())
 			w.uint32(unix.NFTA_SET_DATA_LEN, s.data.size)
-			order = userdata.AppendUint32(order, userdata.NFTNL_UDATA_SET_DATABYTEORDER, network)
+			orders = append(orders, udata(udataOrderOfData, native(networkOrder))...)
 		}
-		w.value(unix.NFTA_SET_USERDATA, order)
+		w.value(unix.NFTA_SET_USERDATA, orders)
 		if s.timeout != 0 {
 			w.uint64(unix.NFTA_SET_TIMEOUT, uint64(s.timeout.Milliseconds()))
 		}
@@ -125,7 +113,7 @@ func addChain(c chain) message {
 			w.uint32(unix.NFTA_HOOK_HOOKNUM, c.hook)
 			w.int32(unix.NFTA_HOOK_PRIORITY, c.priority)
 		})
-		w.uint32(unix.NFTA_CHAIN_POLICY, acceptPolicy)
+		w.uint32(unix.NFTA_CHAIN_POLICY, acceptVerdict)
 		w.text(unix.NFTA_CHAIN_TYPE, c.kind)
 	})
 	if c.kind == "nat" {
@@ -154,11 +142,7 @@ func addRule(c chain, r rule) message {
 	m := change(what, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, func(w *encoder) {
 		w.text(unix.NFTA_RULE_TABLE, tableName)
 		w.text(unix.NFTA_RULE_CHAIN, c.name)
-		w.nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
-			for _, e := range r.exprs {
-				w.expression(tableFamily, e)
-			}
-		})
+		w.expressions(r.exprs)
 	})
 	m.needs = r.needs
 	return m
@@ -175,28 +159,11 @@ func deleteElements(name string, spans []span) message {
 }
 
 func elementList(name string, spans []span) func(*encoder) {
-	return func(w *encoder) {
-		w.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-		w.text(unix.NFTA_SET_ELEM_LIST_SET, name)
-		w.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(w *encoder) {
-			for _, s := range spans {
-				for _, e := range s.elements() {
-					w.nested(unix.NFTA_LIST_ELEM, e.encode)
-				}
-			}
-		})
+	var entries []entry
+	for _, s := range spans {
+		for _, e := range s.elements() {
+			entries = append(entries, entry{key: e.key.AsSlice(), end: e.end, note: e.owner})
+		}
 	}
-}
-
-func (e element) encode(w *encoder) {
-	w.nested(unix.NFTA_SET_ELEM_KEY, func(w *encoder) {
-		w.value(unix.NFTA_DATA_VALUE, e.key.AsSlice())
-	})
-	if e.end {
-		w.uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
-	}
-	if e.owner != "" {
-		comment := userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.owner)
-		w.value(unix.NFTA_SET_ELEM_USERDATA, comment)
-	}
+	return entryList(name, entries)
 }

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
 
@@ -176,28 +174,18 @@ func entryList(set string, entries []entry) func(*encoder) {
 }
 
 func (e entry) encode(w *encoder) {
-	datum := func(b []byte) func(*encoder) {
-		return func(w *encoder) {
-			w.value(unix.NFTA_DATA_VALUE, b)
-		}
-	}
-	w.nested(unix.NFTA_SET_ELEM_KEY, datum(e.key))
+	w.datum(unix.NFTA_SET_ELEM_KEY, e.key)
 	if e.end {
 		w.uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 	}
 	if e.value != nil {
-		w.nested(unix.NFTA_SET_ELEM_DATA, datum(e.value))
+		w.datum(unix.NFTA_SET_ELEM_DATA, e.value)
 	}
 	if e.jump != "" {
-		w.nested(unix.NFTA_SET_ELEM_DATA, func(w *encoder) {
-			w.nested(unix.NFTA_DATA_VERDICT, func(w *encoder) {
-				w.int32(unix.NFTA_VERDICT_CODE, int32(expr.VerdictJump))
-				w.text(unix.NFTA_VERDICT_CHAIN, e.jump)
-			})
-		})
+		w.verdict(unix.NFTA_SET_ELEM_DATA, unix.NFT_JUMP, e.jump)
 	}
 	if e.note != "" {
-		w.value(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.note))
+		w.comment(unix.NFTA_SET_ELEM_USERDATA, e.note)
 	}
 }
 

@@ -391,35 +391,6 @@ func handle(f *family) string {
 	return "5"
 }
 
-func TestSameExpressions(t *testing.T) {
-	want := masquerade(ipv4)
-	listed := func() []expression {
-		m := addRule(masquerading().chains[0], rule{family: ipv4, exprs: want})
-		must(t, m.err)
-		r, err := decodeRule(answer{data: m.data})
-		must(t, err)
-		return r.exprs
-	}
-	for _, c := range []struct {
-		name   string
-		change func([]expression) []expression
-		same   bool
-	}{
-		{"as sent", func(l []expression) []expression { return l }, true},
-		{"one more", func(l []expression) []expression { return append(l, expression{name: "unheardof"}) }, false},
-		{"one less", func(l []expression) []expression { return l[:len(l)-1] }, false},
-		{"none", func([]expression) []expression { return nil }, false},
-		{"another kind", func(l []expression) []expression { l[len(l)-1].name = "redir"; return l }, false},
-		{"unreadable", func(l []expression) []expression { l[0].data = []byte{1, 2, 3}; return l }, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := sameExpressions(want, c.change(listed())); got != c.same {
-				t.Errorf("same: %v, want %v", got, c.same)
-			}
-		})
-	}
-}
-
 func TestProbeLeavesNothing(t *testing.T) {
 	f := fresh(t)
 	before := generation(t, f)

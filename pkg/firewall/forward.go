@@ -7,9 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
-	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -67,7 +64,7 @@ func (c foreignChain) drops() (bool, *listedRule) {
 			return false, nil
 		}
 	}
-	return c.policy != acceptPolicy, nil
+	return c.policy != acceptVerdict, nil
 }
 
 // verdict is what a rule does to every packet.
@@ -88,19 +85,16 @@ func (r listedRule) always() verdict {
 	case "reject":
 		return refuses
 	case "immediate":
-		var v expr.Verdict
-		if expr.Unmarshal(tableFamily, e[0].data, &v) != nil {
-			return undecided
-		}
-		switch v.Kind { // all others lead elsewhere, or nowhere
-		case expr.VerdictAccept:
+		code := e[0].at(unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT, unix.NFTA_VERDICT_CODE)
+		switch { // all others lead elsewhere, or nowhere
+		case len(code.value) == 0: // into another register than that of verdicts
+		case code.int32() == acceptVerdict:
 			return passes
-		case expr.VerdictDrop:
+		case code.int32() == dropVerdict:
 			return refuses
 		}
 	case "target":
-		var t expr.Target
-		if expr.Unmarshal(tableFamily, e[0].data, &t) == nil && (t.Name == "REJECT" || t.Name == "DROP") {
+		if name := e[0].at(unix.NFTA_TARGET_NAME).text(); name == "REJECT" || name == "DROP" {
 			return refuses
 		}
 	}
@@ -108,7 +102,7 @@ func (r listedRule) always() verdict {
 }
 
 // essence leaves out of a rule what neither chooses packets nor decides about them.
-func essence(exprs []expression) []expression {
+func essence(exprs expressions) expressions {
 	return slices.DeleteFunc(slices.Clone(exprs), func(e expression) bool {
 		return e.name == "counter" || e.name == "log" || remark(e) != ""
 	})
@@ -116,17 +110,10 @@ func essence(exprs []expression) []expression {
 
 // remark is the comment that iptables makes an expression of.
 func remark(e expression) string {
-	var m expr.Match
-	if e.name != "match" || expr.Unmarshal(tableFamily, e.data, &m) != nil || m.Name != "comment" {
+	if e.name != "match" || e.at(unix.NFTA_MATCH_NAME).text() != "comment" {
 		return ""
 	}
-	if c, ok := m.Info.(*xt.Comment); ok {
-		return strings.TrimRight(string(*c), "\x00")
-	}
-	if b, ok := m.Info.(*xt.Unknown); ok {
-		return strings.TrimRight(string(*b), "\x00")
-	}
-	return ""
+	return e.at(unix.NFTA_MATCH_INFO).text() // struct xt_comment_info, filled up with NUL
 }
 
 // isXtables reports whether the chain is one of iptables. It reads its chains back, and fails at every rule that it could
@@ -136,37 +123,30 @@ func (c foreignChain) isXtables() bool {
 }
 
 // acceptRules are the rules for a network, to and from, as the owner of the chain can read them.
-func (c foreignChain) acceptRules(l plan.Link) [2][]expr.Any {
-	accept := &expr.Verdict{Kind: expr.VerdictAccept}
-	var rules [2][]expr.Any
-	for i, key := range []struct{ name, group expr.MetaKey }{
-		{expr.MetaKeyIIFNAME, expr.MetaKeyIIFGROUP}, {expr.MetaKeyOIFNAME, expr.MetaKeyOIFGROUP},
+func (c foreignChain) acceptRules(l plan.Link) [2]expressions {
+	var rules [2]expressions
+	for i, key := range []struct{ name, group uint32 }{
+		{unix.NFT_META_IIFNAME, unix.NFT_META_IIFGROUP}, {unix.NFT_META_OIFNAME, unix.NFT_META_OIFGROUP},
 	} {
 		switch {
 		case l.Name != "" && c.isXtables():
-			rules[i] = []expr.Any{
-				&expr.Meta{Key: key.name, Register: unix.NFT_REG_1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: append([]byte(l.Name), 0)},
-			}
+			rules[i] = load(key.name).then(equal(append([]byte(l.Name), 0)))
 		case l.Name != "":
-			rules[i] = []expr.Any{
-				&expr.Meta{Key: key.name, Register: unix.NFT_REG_1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: interfaceName(l.Name)},
-			}
+			rules[i] = load(key.name).then(equal(interfaceName(l.Name)))
 		case c.isXtables():
-			rules[i] = []expr.Any{devGroup(i, l.Group)}
+			rules[i] = devGroup(i, l.Group)
 		default:
 			rules[i] = groupIs(key.group, network, l.Group)
 		}
-		rules[i] = append(rules[i], accept)
+		rules[i] = rules[i].then(accept())
 	}
 	return rules
 }
 
 // devGroup is the match of that name of iptables (struct xt_devgroup_info, linux/netfilter/xt_devgroup.h), for the
 // interface a packet comes from, 0, or goes to, 1.
-func devGroup(direction int, group uint32) expr.Any {
-	var info xt.Unknown
+func devGroup(direction int, group uint32) expressions {
+	var info []byte
 	source, destination := [2]uint32{group, network}, [2]uint32{}
 	flags := uint32(1) // XT_DEVGROUP_MATCH_SRC
 	if direction == 1 {
@@ -175,7 +155,11 @@ func devGroup(direction int, group uint32) expr.Any {
 	for _, n := range []uint32{flags, source[0], source[1], destination[0], destination[1], 0} { // filled up to eight bytes
 		info = append(info, native(n)...)
 	}
-	return &expr.Match{Name: "devgroup", Info: &info}
+	return express("match", func(w *encoder) {
+		w.text(unix.NFTA_MATCH_NAME, "devgroup")
+		w.uint32(unix.NFTA_MATCH_REV, 0)
+		w.value(unix.NFTA_MATCH_INFO, info)
+	})
 }
 
 // opened reports whether the chain has the network's rules.
@@ -200,7 +184,7 @@ func (c foreignChain) open(a plan.ForwardAccept) []message {
 }
 
 // addRule makes a message for a rule before another, or at the end.
-func (c foreignChain) addRule(exprs []expr.Any, note string, before *listedRule) message {
+func (c foreignChain) addRule(exprs expressions, note string, before *listedRule) message {
 	var flags uint16 = unix.NLM_F_CREATE | unix.NLM_F_APPEND
 	if before != nil {
 		flags = unix.NLM_F_CREATE
@@ -211,13 +195,8 @@ func (c foreignChain) addRule(exprs []expr.Any, note string, before *listedRule)
 		if before != nil {
 			w.uint64(unix.NFTA_RULE_POSITION, before.handle)
 		}
-		w.nested(unix.NFTA_RULE_EXPRESSIONS, func(w *encoder) {
-			for _, e := range exprs {
-				w.expression(c.family, e)
-			}
-		})
-		// Of a rule the comment has the same number as of an element.
-		w.value(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, note))
+		w.expressions(exprs)
+		w.comment(unix.NFTA_RULE_USERDATA, note)
 	})
 	if c.isXtables() {
 		m.needs = "xt_devgroup (CONFIG_NETFILTER_XT_MATCH_DEVGROUP)"

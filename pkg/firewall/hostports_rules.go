@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,45 +94,31 @@ func (f *family) addressType() datatype {
 	return typeIP6Addr
 }
 
-// register is the number of the 32 bit register n of the verdict machine, as the kernel lists it: where one begins that
-// also is one of 128 bit, by that one's number (nft_dump_register in net/netfilter/nf_tables_api.c).
-func register(n uint32) uint32 {
-	const words = 4
-	if n%words == 0 {
-		return unix.NFT_REG_1 + n/words
-	}
-	return unix.NFT_REG32_00 + n
-}
-
 // toHost sends what is for an address of the host to the translation.
 func toHost() []rule {
-	const local = 2 // RTN_LOCAL, include/uapi/linux/rtnetlink.h
-	return []rule{{what: "the host's addresses", needs: needsFib, exprs: []expr.Any{
-		&expr.Fib{Register: unix.NFT_REG_1, FlagDADDR: true, ResultADDRTYPE: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(local)},
-		&expr.Verdict{Kind: expr.VerdictJump, Chain: "hostports"},
-	}}}
+	route := loadRoute(unix.NFT_FIB_RESULT_ADDRTYPE, unix.NFTA_FIB_F_DADDR)
+	return []rule{{
+		what: "the host's addresses", needs: needsFib,
+		exprs: route.then(equal(native(unix.RTN_LOCAL)), jump("hostports")),
+	}}
 }
 
 // fromOutside drops what comes from elsewhere for 127.0.0.0/8, as the kernel does where route_localnet is off: that is on
 // where containers with host ports are, so that the host reaches them from 127.0.0.1. This is before any translation, so
 // answers, which are to another address here, pass.
 func fromOutside() []rule {
-	e := append(interfaceIsNot(expr.MetaKeyIIFNAME, "lo"), isFamily(ipv4)...)
-	return []rule{{what: "the host's loopback interface", family: ipv4, exprs: append(
-		append(e, inPrefix(expr.CmpOpEq, ipv4.dst, netip.MustParsePrefix(loopback))...), &expr.Verdict{Kind: expr.VerdictDrop})}}
+	e := interfaceIsNot(unix.NFT_META_IIFNAME, "lo").then(
+		isFamily(ipv4), inside(ipv4.dst, netip.MustParsePrefix(loopback)), drop())
+	return []rule{{what: "the host's loopback interface", family: ipv4, exprs: e}}
 }
 
 // permit sends what is for a port that not everybody may use to the chain that knows who may. That chain returns for
 // them, and ends the translation for all others.
 func (f *family) permit() []rule {
-	names := f.ports()
-	lookup := func(set string) expr.Any {
-		return &expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: set, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT}
-	}
+	names, who := f.ports(), f.name+", who may use a port on "
 	return []rule{
-		{what: f.name + ", who may use a port on one address", family: f, exprs: f.onPort(lookup(names.onFor))},
-		{what: f.name + ", who may use a port on every address", family: f, exprs: f.everyPort(lookup(names.everyFor))},
+		{what: who + "one address", family: f, exprs: f.onPort().then(obeyed(names.onFor))},
+		{what: who + "every address", family: f, exprs: f.everyPort().then(obeyed(names.everyFor))},
 	}
 }
 
@@ -141,106 +126,73 @@ func (f *family) permit() []rule {
 // loopback interface, and who tries "localhost" goes on to 127.0.0.1 at once if nobody listens there.
 func (f *family) translate() []rule {
 	names := f.ports()
-	to := func(set string) []expr.Any {
-		return []expr.Any{
-			&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: set, IsDestRegSet: true, DestRegister: unix.NFT_REG_1},
-			&expr.NAT{
-				Type: expr.NATTypeDestNAT, Family: uint32(f.proto), Specified: true,
-				RegAddrMin: unix.NFT_REG_1, RegAddrMax: unix.NFT_REG_1,
-				RegProtoMin: register(f.size / 4), RegProtoMax: register(f.size / 4),
-			},
-		}
-	}
+	to := func(set string) expressions { return mapped(set).then(destinationIs(f)) }
 	return []rule{
-		{what: f.name + ", ports on one address", family: f, exprs: f.onPort(to(names.on)...), needs: needsNAT},
-		{what: f.name + ", ports on every address", family: f, exprs: f.everyPort(to(names.every)...), needs: needsNAT},
+		{what: f.name + ", ports on one address", family: f, exprs: f.onPort().then(to(names.on)), needs: needsNAT},
+		{what: f.name + ", ports on every address", family: f, exprs: f.everyPort().then(to(names.every)), needs: needsNAT},
 	}
 }
 
-// everyPort loads protocol and port of a packet of the family, from register 1 on.
-func (f *family) everyPort(then ...expr.Any) []expr.Any {
+// everyPort loads protocol and port of a packet of the family.
+func (f *family) everyPort() expressions {
 	e := isFamily(f)
 	if f == ipv6 {
-		e = append(e, address(f.dst, f.size),
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: netip.IPv6Loopback().AsSlice()})
+		e = e.then(address(f.dst, f.size), unequal(netip.IPv6Loopback().AsSlice()))
 	}
-	return append(append(e, protocolAndPort(0)...), then...)
+	return e.then(protocolAndPort(0))
 }
 
 // onPort loads destination, protocol and port.
-func (f *family) onPort(then ...expr.Any) []expr.Any {
-	e := append(isFamily(f), address(f.dst, f.size))
-	return append(append(e, protocolAndPort(f.size/4)...), then...)
+func (f *family) onPort() expressions {
+	return isFamily(f).then(address(f.dst, f.size), protocolAndPort(f.size/4))
 }
 
-func protocolAndPort(at uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register(at)},
-		// The destination port has the same place in TCP, UDP and SCTP.
-		&expr.Payload{DestRegister: register(at + 1), Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-	}
+func protocolAndPort(word uint32) expressions {
+	const offset, size = 2, 2 // of the destination port, in TCP, UDP and SCTP
+	return loadAt(word, unix.NFT_META_L4PROTO).then(loadHeader(word+1, unix.NFT_PAYLOAD_TRANSPORT_HEADER, offset, size))
 }
 
 // sources gives a connection another source where the container could not answer to its own: the host's 127.0.0.1, the
 // container itself, and another container of the same bridge, to whom it would answer without asking the host. And where
 // the network wants it for all.
 func sources() []rule {
-	local := append(append(translated(), isFamily(ipv4)...), inPrefix(expr.CmpOpEq, ipv4.src, netip.MustParsePrefix(loopback))...)
-	local = append(local, interfaceIsNot(expr.MetaKeyOIFNAME, "lo")...)
-	hairpin := append(marked(),
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register(0)},
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register(4)},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: hairpinSet})
-	everything := append(marked(),
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: unix.NFT_REG_1},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: masqueradeSet},
-		&expr.Masq{})
+	local := translated().then(isFamily(ipv4), inside(ipv4.src, netip.MustParsePrefix(loopback)),
+		interfaceIsNot(unix.NFT_META_OIFNAME, "lo"))
+	hairpin := marked().then(loadLinks(), in(hairpinSet))
+	everything := marked().then(interfaceIn(unix.NFT_META_OIFNAME, masqueradeSet), masquerades())
 	return []rule{
-		{what: "127.0.0.1 by address", family: ipv4, exprs: withSource(local), needs: needsNAT},
-		{what: "127.0.0.1", family: ipv4, exprs: append(slices.Clone(local), &expr.Masq{}), needs: needsMasquerade},
-		{what: "hairpins by address", family: ipv4, exprs: withSource(append(isFamily(ipv4), hairpin...)), needs: needsNAT},
-		{what: "hairpins", exprs: append(slices.Clone(hairpin), &expr.Masq{}), needs: needsMasquerade},
+		{what: "127.0.0.1 by address", family: ipv4, exprs: local.then(withSource()), needs: needsNAT},
+		{what: "127.0.0.1", family: ipv4, exprs: local.then(masquerades()), needs: needsMasquerade},
+		{what: "hairpins by address", family: ipv4, exprs: isFamily(ipv4).then(hairpin, withSource()), needs: needsNAT},
+		{what: "hairpins", exprs: hairpin.then(masquerades()), needs: needsMasquerade},
 		ipv4.selfRule(),
 		ipv6.selfRule(),
 		{what: "masqAll", exprs: everything, needs: needsMasquerade},
-		{what: "unmarking", exprs: append(marked(), setMark(0)...)},
+		{what: "unmarking", exprs: marked().then(setMark(0))},
 	}
 }
 
 // selfRule is for a container that comes back to itself over a bridge whose frames the kernel shows to nftables as it
 // forwards them (bridge-nf-call-iptables, which Kubernetes wants): there is no interface they came in by.
 func (f *family) selfRule() rule {
-	e := append(marked(), isFamily(f)...)
-	return rule{what: f.name + " to itself", family: f, needs: needsMasquerade, exprs: append(e,
-		address(f.src, f.size),
-		&expr.Payload{DestRegister: register(f.size / 4), Base: expr.PayloadBaseNetworkHeader, Offset: f.dst, Len: f.size},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.ports().self},
-		&expr.Masq{})}
+	return rule{what: f.name + " to itself", family: f, needs: needsMasquerade, exprs: marked().then(isFamily(f),
+		address(f.src, f.size), addressAt(f.size/4, f.dst, f.size), in(f.ports().self), masquerades())}
 }
 
-// withSource gives what matches the address that the attachment behind the interface it leaves by is to answer to.
-func withSource(match []expr.Any) []expr.Any {
-	return append(slices.Clone(match),
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: unix.NFT_REG_1},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: attachmentsMap, IsDestRegSet: true, DestRegister: unix.NFT_REG_1},
-		&expr.NAT{
-			Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4,
-			RegAddrMin: unix.NFT_REG_1, RegAddrMax: unix.NFT_REG_1,
-		})
+// withSource gives a packet the address that the attachment behind the interface it leaves by is to answer to.
+func withSource() expressions {
+	return load(unix.NFT_META_OIFNAME).then(mapped(attachmentsMap), sourceIs(ipv4))
 }
 
-func isFamily(f *family) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: []byte{f.proto}},
-	}
+func isFamily(f *family) expressions { return load(unix.NFT_META_NFPROTO).then(equal([]byte{f.proto})) }
+
+func interfaceIsNot(key uint32, name string) expressions {
+	return load(key).then(unequal(interfaceName(name)))
 }
 
-func interfaceIsNot(key expr.MetaKey, name string) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: key, Register: unix.NFT_REG_1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: interfaceName(name)},
-	}
+// loadLinks loads the names of the interfaces that a packet comes from and goes to.
+func loadLinks() expressions {
+	return load(unix.NFT_META_IIFNAME).then(loadAt(unix.IFNAMSIZ/4, unix.NFT_META_OIFNAME))
 }
 
 // interfaceName is a name as a register holds it.
@@ -249,39 +201,25 @@ func interfaceName(name string) []byte {
 }
 
 // translated matches connections whose destination was translated (IPS_DST_NAT, nf_conntrack_common.h).
-func translated() []expr.Any {
+func translated() expressions {
 	const dstNAT = 1 << 5
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATUS, Register: unix.NFT_REG_1},
-		&expr.Bitwise{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: native(dstNAT), Xor: native(0)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: native(0)},
-	}
+	return loadConnection(unix.NFT_CT_STATUS).then(keep(0, native(dstNAT)), unequal(native(0)))
 }
 
 // marked matches packets with hostPortMark.
-func marked() []expr.Any { return hasMark(hostPortMark) }
+func marked() expressions { return hasMark(hostPortMark) }
 
 // hasMark matches packets with a bit of the packet mark.
-func hasMark(bit uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: unix.NFT_REG_1},
-		&expr.Bitwise{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: native(bit), Xor: native(0)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: native(bit)},
-	}
+func hasMark(bit uint32) expressions {
+	return load(unix.NFT_META_MARK).then(keep(0, native(bit)), equal(native(bit)))
 }
 
 // setMark sets hostPortMark, or with 0 clears it.
-func setMark(to uint32) []expr.Any { return changeMark(hostPortMark, to) }
+func setMark(to uint32) expressions { return changeMark(hostPortMark, to) }
 
 // changeMark gives some bits of the packet mark values.
-func changeMark(bits, to uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: unix.NFT_REG_1},
-		&expr.Bitwise{
-			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4, Mask: native(^bits), Xor: native(to),
-		},
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: unix.NFT_REG_1, SourceRegister: true},
-	}
+func changeMark(bits, to uint32) expressions {
+	return load(unix.NFT_META_MARK).then(keepAndFlip(0, native(^bits), native(to)), store(unix.NFT_META_MARK))
 }
 
 // native is a number in the byte order of the machine.
@@ -293,10 +231,9 @@ func permitChain(network string, from []netip.Prefix) chain {
 		var rules []rule
 		for _, p := range from {
 			f := familyOf(p)
-			e := append(isFamily(f), inPrefix(expr.CmpOpEq, f.src, p)...)
-			rules = append(rules, rule{what: p.String(), family: f, exprs: append(e, &expr.Verdict{Kind: expr.VerdictReturn})})
+			rules = append(rules, rule{what: p.String(), family: f, exprs: isFamily(f).then(inside(f.src, p), back())})
 		}
-		return append(rules, rule{what: "all others", exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}})
+		return append(rules, rule{what: "all others", exprs: accept()})
 	}}
 }
 

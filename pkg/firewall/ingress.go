@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -57,83 +56,69 @@ func ingressSets() []set {
 	}
 }
 
-func policed() []rule { return append(welcome(accepted), unwelcome(dropped)...) }
+func policed() []rule { return append(welcome(accept()), unwelcome(drop())...) }
 
-func isolated() []rule { return append(invited(accepted), unwelcome(dropped)...) }
+func isolated() []rule { return append(invited(accept()), unwelcome(drop())...) }
 
 func toContainers() []rule {
+	podLink := interfaceIn(unix.NFT_META_OIFNAME, podLinks)
+	toPolicy, toIsolated := proceed("ingress_policy"), proceed("ingress_isolated")
 	return []rule{
-		{what: "links with pods that have a policy", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks),
-			&expr.Verdict{Kind: expr.VerdictJump, Chain: "ingress_mark"})},
-		{what: "isolated pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupIsolated),
-			&expr.Verdict{Kind: expr.VerdictGoto, Chain: "ingress_isolated"})},
-		{what: "closed pods", exprs: append(hasTrait(expr.MetaKeyOIFGROUP, plan.GroupClosed), toPolicy)},
-		{what: "links", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, closedLinks), toPolicy)},
-		{what: "groups", exprs: append(append(groupBits(expr.MetaKeyOIFGROUP, 0, network),
-			&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: closedGroups}), toPolicy)},
+		{what: "links with pods that have a policy", exprs: podLink.then(jump("ingress_mark"))},
+		{what: "isolated pods", exprs: hasTrait(unix.NFT_META_OIFGROUP, plan.GroupIsolated).then(toIsolated)},
+		{what: "closed pods", exprs: hasTrait(unix.NFT_META_OIFGROUP, plan.GroupClosed).then(toPolicy)},
+		{what: "links", exprs: interfaceIn(unix.NFT_META_OIFNAME, closedLinks).then(toPolicy)},
+		{what: "groups", exprs: groupBits(unix.NFT_META_OIFGROUP, 0, network).then(in(closedGroups), toPolicy)},
 	}
 }
 
 func ofHost() []rule {
 	return []rule{
-		{what: "the host's own", exprs: append(interfaceIn(expr.MetaKeyOIFNAME, podLinks), changeMark(fromOthers|fromSame, 0)...)},
+		{what: "the host's own", exprs: interfaceIn(unix.NFT_META_OIFNAME, podLinks).then(changeMark(fromOthers|fromSame, 0))},
 	}
 }
 
 // network is the bits of a group that its network has.
 const network = ^plan.GroupTraits
 
-var (
-	toPolicy = &expr.Verdict{Kind: expr.VerdictGoto, Chain: "ingress_policy"}
-	accepted = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
-	dropped  = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
-	returns  = []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}}
-)
-
 // hasTrait matches host ends of the plugin that have one of GroupTraits.
-func hasTrait(key expr.MetaKey, trait uint32) []expr.Any {
+func hasTrait(key, trait uint32) expressions {
 	return groupIs(key, plan.GroupsMask|trait, plan.Groups|trait)
 }
 
 // welcome matches what belongs to a connection that was let in before, what comes by a host port, which has its own
 // rules, and what comes from the same network where that may.
-func welcome(then []expr.Any) []rule { return append(invited(then), neighbours(then)...) }
+func welcome(then expressions) []rule { return append(invited(then), neighbours(then)...) }
 
-func invited(then []expr.Any) []rule {
+func invited(then expressions) []rule {
 	return []rule{
-		{what: "answers", exprs: append(answers(), then...), needs: needsConntrack},
-		{what: "host ports", exprs: append(marked(), then...)},
+		{what: "answers", exprs: answers().then(then), needs: needsConntrack},
+		{what: "host ports", exprs: marked().then(then)},
 	}
 }
 
-func neighbours(then []expr.Any) []rule {
-	links := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register(0)},
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register(4)},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: openLinks},
-	}
-	groups := append(append(groupBits(expr.MetaKeyIIFGROUP, 0, network), groupBits(expr.MetaKeyOIFGROUP, 1, network)...),
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: openGroups})
+func neighbours(then expressions) []rule {
+	groups := groupBits(unix.NFT_META_IIFGROUP, 0, network).then(groupBits(unix.NFT_META_OIFGROUP, 1, network))
 	return []rule{
-		{what: "the same link", exprs: append(links, then...)},
-		{what: "the same group", exprs: append(groups, then...)},
+		{what: "the same link", exprs: loadLinks().then(in(openLinks), then)},
+		{what: "the same group", exprs: groups.then(in(openGroups), then)},
 	}
 }
 
 // unwelcome matches what else comes from a container.
-func unwelcome(then []expr.Any) []rule {
+func unwelcome(then expressions) []rule {
 	return []rule{
-		{what: "containers by group", exprs: append(groupIs(expr.MetaKeyIIFGROUP, plan.GroupsMask, plan.Groups), then...)},
-		{what: "containers by link", exprs: append(interfaceIn(expr.MetaKeyIIFNAME, closedLinks), then...)},
+		{what: "containers by group", exprs: groupIs(unix.NFT_META_IIFGROUP, plan.GroupsMask, plan.Groups).then(then)},
+		{what: "containers by link", exprs: interfaceIn(unix.NFT_META_IIFNAME, closedLinks).then(then)},
 	}
 }
 
 // ingressMark marks, for the ports of a bridge, what a policy may have to keep out. Bits that are set already are
 // somebody else's.
 func ingressMark() []rule {
-	rules := append([]rule{{what: "clearing", exprs: changeMark(fromOthers|fromSame, 0)}}, invited(returns)...)
+	rules := append([]rule{{what: "clearing", exprs: changeMark(fromOthers|fromSame, 0)}}, invited(back())...)
 	rules = append(rules, rule{what: "marking", exprs: changeMark(fromSame, fromSame)})
-	rules = append(rules, neighbours(returns)...)
+	rules = append(rules, neighbours(back())...)
 	rules = append(rules, rule{what: "unmarking", exprs: changeMark(fromSame, 0)})
 	return append(rules, unwelcome(changeMark(fromOthers, fromOthers))...)
 }
@@ -141,24 +126,12 @@ func ingressMark() []rule {
 const needsConntrack = "nft_ct (CONFIG_NFT_CT)"
 
 // answers matches packets of connections that were let in, and errors about them.
-func answers() []expr.Any {
+func answers() expressions {
 	const established, related = 1 << 1, 1 << 2 // NF_CT_STATE_BIT, include/uapi/linux/netfilter/nf_conntrack_common.h
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: unix.NFT_REG_1},
-		&expr.Bitwise{
-			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4,
-			Mask: native(established | related), Xor: native(0),
-		},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: unix.NFT_REG_1, Data: native(0)},
-	}
+	return loadConnection(unix.NFT_CT_STATE).then(keep(0, native(established|related)), unequal(native(0)))
 }
 
-func interfaceIn(key expr.MetaKey, set string) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: key, Register: unix.NFT_REG_1},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: set},
-	}
-}
+func interfaceIn(key uint32, set string) expressions { return load(key).then(in(set)) }
 
 // networkIngress is the elements that a network may have: that it is closed, that it is open to itself, and that it has
 // pods with a policy.

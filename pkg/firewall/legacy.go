@@ -60,7 +60,7 @@ func legacyChains() (chains []foreignChain, err error) {
 		if err != nil {
 			return nil, cnierr.Wrap(cnierr.KernelRefused, err, "look at the FORWARD chain of %s", f.program())
 		}
-		c := foreignChain{family: f.family, table: "filter", name: "FORWARD", legacy: f.program(), policy: acceptPolicy}
+		c := foreignChain{family: f.family, table: "filter", name: "FORWARD", legacy: f.program(), policy: acceptVerdict}
 		if drops {
 			c.policy = 0 // NF_DROP
 		}

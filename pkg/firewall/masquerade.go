@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"net/netip"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -71,50 +70,39 @@ func masquerading() part {
 // masquerade is the rule of one family: what comes from a subnet of the set, goes to none of them and is not for the
 // local network gets the address of the interface it leaves through. The source is looked up first: on a packet that
 // is not a pod's the rule ends there.
-func masquerade(f *family) []expr.Any {
-	e := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: unix.NFT_REG_1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: []byte{f.proto}},
-		address(f.src, f.size),
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set},
-		address(f.dst, f.size),
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: f.set, Invert: true},
-	}
+func masquerade(f *family) expressions {
+	e := isFamily(f).then(address(f.src, f.size), in(f.set), address(f.dst, f.size), notIn(f.set))
 	for _, p := range f.local {
-		e = append(e, inPrefix(expr.CmpOpNeq, f.dst, netip.MustParsePrefix(p))...)
+		e = e.then(outside(f.dst, netip.MustParsePrefix(p)))
 	}
-	return append(e, &expr.Masq{})
+	return e.then(masquerades())
 }
 
-// address loads an address of the IP header into register 1.
-func address(offset, size uint32) expr.Any {
-	return &expr.Payload{
-		DestRegister: unix.NFT_REG_1,
-		Base:         expr.PayloadBaseNetworkHeader,
-		Offset:       offset,
-		Len:          size,
-	}
+// address loads an address of the IP header, or as much of it as size says.
+func address(offset, size uint32) expressions { return addressAt(0, offset, size) }
+
+func addressAt(word, offset, size uint32) expressions {
+	return loadHeader(word, unix.NFT_PAYLOAD_NETWORK_HEADER, offset, size)
 }
 
-// inPrefix compares the address at an offset of the IP header with a prefix, by its first bytes where those are all of
-// it, as nft does: what nft has saved and loaded is then still the same.
-func inPrefix(op expr.CmpOp, offset uint32, p netip.Prefix) []expr.Any {
+// inside matches packets whose address at an offset of the IP header is in a prefix, and outside the others.
+func inside(offset uint32, p netip.Prefix) expressions { return prefix(unix.NFT_CMP_EQ, offset, p) }
+
+func outside(offset uint32, p netip.Prefix) expressions { return prefix(unix.NFT_CMP_NEQ, offset, p) }
+
+// prefix compares an address with a prefix, by its first bytes where those are all of it, as nft does: what nft has saved
+// and loaded is then still the same.
+func prefix(op, offset uint32, p netip.Prefix) expressions {
 	const bits = 8
 	size, addr := uint32(p.Addr().BitLen()/bits), p.Masked().Addr().AsSlice()
-	if p.Bits() == 0 {
+	switch {
+	case p.Bits() == 0:
 		return nil
-	}
-	if p.Bits()%bits == 0 {
+	case p.Bits()%bits == 0:
 		size = uint32(p.Bits() / bits)
-		return []expr.Any{address(offset, size), &expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: addr[:size]}}
+		return address(offset, size).then(compare(op, addr[:size]))
 	}
-	return []expr.Any{
-		address(offset, size),
-		&expr.Bitwise{
-			SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: size, Mask: mask(p), Xor: make([]byte, size),
-		},
-		&expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: addr},
-	}
+	return address(offset, size).then(keep(0, mask(p)), compare(op, addr))
 }
 
 // Apply makes the kernel masquerade the packets of a subnet: whatever is missing, the subnet's element, a rule or the

@@ -3,7 +3,7 @@ package firewall
 import (
 	"cmp"
 
-	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/plan"
 )
@@ -28,8 +28,8 @@ func portIngress() part {
 
 func betweenPorts() []rule {
 	return []rule{
-		{what: "frames to isolated pods", exprs: apart(expr.MetaKeyOIFGROUP, expr.MetaKeyIIFGROUP)},
-		{what: "frames of isolated pods", exprs: apart(expr.MetaKeyIIFGROUP, expr.MetaKeyOIFGROUP)},
+		{what: "frames to isolated pods", exprs: apart(unix.NFT_META_OIFGROUP, unix.NFT_META_IIFGROUP)},
+		{what: "frames of isolated pods", exprs: apart(unix.NFT_META_IIFGROUP, unix.NFT_META_OIFGROUP)},
 	}
 }
 
@@ -42,13 +42,13 @@ func fromHost() []rule {
 }
 
 // apart drops frames between an isolated pod and any container of the plugin.
-func apart(pod, container expr.MetaKey) []expr.Any {
-	return append(append(hasTrait(pod, plan.GroupIsolated), groupIs(container, plan.GroupsMask, plan.Groups)...), dropped...)
+func apart(pod, container uint32) expressions {
+	return hasTrait(pod, plan.GroupIsolated).then(groupIs(container, plan.GroupsMask, plan.Groups), drop())
 }
 
 // kept drops what has a mark and is for a pod of a kind.
-func kept(mark, trait uint32) []expr.Any {
-	return append(append(hasMark(mark), hasTrait(expr.MetaKeyOIFGROUP, trait)...), dropped...)
+func kept(mark, trait uint32) expressions {
+	return hasMark(mark).then(hasTrait(unix.NFT_META_OIFGROUP, trait), drop())
 }
 
 // ProbePortIngress is Probe for policies of pods on bridges.

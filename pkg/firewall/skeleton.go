@@ -3,7 +3,6 @@ package firewall
 import (
 	"time"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -131,6 +130,6 @@ func (c chain) isBase() bool { return c.kind != "" }
 type rule struct {
 	what   string  // what it is for, for messages
 	family *family // whose packets it is for; nil: both
-	exprs  []expr.Any
+	exprs  expressions
 	needs  string // the kernel option it depends on
 }

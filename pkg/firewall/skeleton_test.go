@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/plan"
 )
@@ -19,9 +19,7 @@ func TestUsesOfChains(t *testing.T) {
 		for _, c := range p.chains {
 			for _, r := range c.allRules() {
 				for _, e := range r.exprs {
-					if v, ok := e.(*expr.Verdict); ok && v.Chain != "" {
-						jumps[v.Chain]++
-					}
+					jumps[e.at(unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT, unix.NFTA_VERDICT_CHAIN).text()]++
 				}
 			}
 		}

@@ -38,7 +38,7 @@ type chainState struct {
 	priority int32
 	policy   uint32 // NF_DROP or NF_ACCEPT
 	uses     uint32 // its rules, and what jumps to it
-	rules    [][]expression
+	rules    []expressions
 }
 
 // defect is a way in which the table differs from its part.
@@ -86,7 +86,7 @@ func (c *chainState) rulesOff(want chain) []defect {
 	var d []defect
 	last, ordered, rules := -1, true, want.allRules()
 	for _, r := range rules {
-		at := slices.IndexFunc(c.rules, func(have []expression) bool { return sameExpressions(r.exprs, have) })
+		at := slices.IndexFunc(c.rules, func(have expressions) bool { return sameExpressions(r.exprs, have) })
 		if at < 0 {
 			d = append(d, defect{"nftables chain " + want.name + " has lost its rule for " + r.what, r.family})
 			continue
@@ -106,7 +106,7 @@ func (c *chainState) is(want chain) bool {
 	if !want.isBase() {
 		return c.kind == ""
 	}
-	return c.kind == want.kind && c.hook == want.hook && c.priority == want.priority && c.policy == acceptPolicy
+	return c.kind == want.kind && c.hook == want.hook && c.priority == want.priority && c.policy == acceptVerdict
 }
 
 func (c chain) String() string {
