@@ -117,16 +117,7 @@ func (f *Firewall) ObserveSourceCheck() (plan.SourceCheck, error) {
 }
 
 // UndoSourceCheck removes the part. All networks count on it, so it is for when nothing is attached any more.
-func (f *Firewall) UndoSourceCheck() error { return f.removePart(sourceChecking()) }
-
-func (f *Firewall) removePart(p part) error {
-	return f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
-		if len(s.chains)+len(s.sets) == 0 {
-			return nil, nil
-		}
-		return s.remove(), nil
-	})
-}
+func (f *Firewall) UndoSourceCheck() error { return f.sweep(sourceChecking()) }
 
 func firstDefect(s *state) string {
 	if d := s.defects(); len(d) > 0 {

@@ -76,6 +76,26 @@ func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message
 	})
 }
 
+// sweep removes a part that nobody needs any more. An element that keeps it, or anything else in the table, may have come
+// since somebody looked: not a look decides but the kernel. No look could. The generation is counted up a moment before
+// what is new is shown (nf_tables_commit in net/netfilter/nf_tables_api.c), so one in between finds the old, and a commit
+// for that generation is accepted.
+func (f *Firewall) sweep(p part) error {
+	var err error
+	for range 2 { // what else has come into the table is seen the second time
+		err = f.transact(query{part: p, brief: true, sets: true}, f.conn.commit, func(s *state) ([]message, error) {
+			if s.table == nil {
+				return nil, nil
+			}
+			return s.remove(), nil
+		})
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+	}
+	return nil
+}
+
 type sender func(generation uint32, msgs []message) error
 
 // patience is how often something is tried that others interrupt by changing the ruleset. Each interruption means that

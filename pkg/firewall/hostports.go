@@ -29,7 +29,7 @@ func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) 
 	}
 	p := hostPorts()
 	p.chains = append([]chain{{name: permitName(owner.Network), uses: anyNumber}}, p.chains...)
-	q := query{part: p, brief: true, keys: claimedOf(owner, claimed)}
+	q, last := query{part: p, brief: true, keys: claimedOf(owner, claimed)}, false
 	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
 		own, err := e.attachment(owner, claimed)
@@ -44,15 +44,12 @@ func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) 
 		if err != nil {
 			return nil, err
 		}
-		last := !slices.ContainsFunc(attachments, func(x entry) bool { return !e.dropped[x.id()] })
-		if last { // what is to go has to be seen
-			err = e.conn.sets(s)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return e.leave(owner.Network, last)
+		last = !slices.ContainsFunc(attachments, func(x entry) bool { return !e.dropped[x.id()] })
+		return e.leave(owner.Network)
 	})
+	if err == nil && last {
+		err = f.sweep(hostPorts())
+	}
 	return gone, err
 }
 
@@ -93,12 +90,11 @@ func claimedOf(owner lease.Owner, ports []plan.HostPort) []entry {
 	return keys
 }
 
-// leave returns the messages for what is to be removed, with what nobody needs any more once it is: all of the part
-// behind the last attachment, otherwise the network's chain if nothing but its own rules keeps it.
-func (e *edit) leave(network string, last bool) ([]message, error) {
+// leave returns the messages for what is to be removed, and the network's chain if nothing but its own rules keeps it.
+func (e *edit) leave(network string) ([]message, error) {
 	msgs, err := e.messages()
-	if err != nil || last {
-		return append(msgs, e.state.remove()...), err
+	if err != nil {
+		return nil, err
 	}
 	name, jumps := permitName(network), 0
 	for _, x := range e.drop {
@@ -117,8 +113,9 @@ func (e *edit) leave(network string, last bool) ([]message, error) {
 func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.HostPort, err error) {
 	p := hostPorts()
 	p.chains = append([]chain{{name: permitName(network)}}, p.chains...)
+	last := false
 	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
-		if !s.has(attachmentsMap) {
+		if last = s.has(attachmentsMap); !last {
 			return nil, nil
 		}
 		e := edit{conn: &f.conn, state: s}
@@ -126,7 +123,7 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 		if err != nil {
 			return nil, err
 		}
-		alive, last := false, true
+		alive := false
 		for _, x := range everything {
 			if x.of(network) {
 				who, err := living(x.holder())
@@ -149,8 +146,11 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 			return nil, nil
 		}
 		gone = portsOf(e.drop)
-		return e.leave(network, last)
+		return e.leave(network)
 	})
+	if err == nil && last {
+		err = f.sweep(hostPorts())
+	}
 	return gone, err
 }
 

@@ -59,7 +59,7 @@ func hostPorts() part {
 
 func hostPortSets() []set {
 	return slices.Concat([]set{
-		{name: attachmentsMap, key: typeIFName, data: typeIPAddr},
+		{name: attachmentsMap, key: typeIFName, data: typeIPAddr, keeps: true},
 		{name: hairpinSet, key: concatenation(typeIFName, typeIFName)},
 		{name: masqueradeSet, key: typeIFName},
 	}, ipv4.portSets(), ipv6.portSets())

@@ -47,12 +47,12 @@ func ingress() part {
 
 func ingressSets() []set {
 	return []set{
-		{name: closedLinks, key: typeIFName},
-		{name: closedGroups, key: typeDevGroup},
-		{name: openLinks, key: concatenation(typeIFName, typeIFName)},
-		{name: openGroups, key: concatenation(typeDevGroup, typeDevGroup)},
-		{name: podLinks, key: typeIFName},
-		{name: podGroups, key: typeDevGroup},
+		{name: closedLinks, key: typeIFName, keeps: true},
+		{name: closedGroups, key: typeDevGroup, keeps: true},
+		{name: openLinks, key: concatenation(typeIFName, typeIFName), keeps: true},
+		{name: openGroups, key: concatenation(typeDevGroup, typeDevGroup), keeps: true},
+		{name: podLinks, key: typeIFName, keeps: true},
+		{name: podGroups, key: typeDevGroup, keeps: true},
 	}
 }
 
@@ -281,10 +281,8 @@ func (f *Firewall) RetireIngress(network string) error { return f.retireIngress(
 func (f *Firewall) OpenIngress(network string) error { return f.retireIngress(network, true) }
 
 func (f *Firewall) retireIngress(network string, keepPods bool) error {
-	return f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
-		if len(s.sets)+len(s.chains) == 0 {
-			return nil, nil
-		}
+	last := false
+	err := f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
 		own, others, err := e.ingressBy(lease.NetworkAlias(network))
 		if err != nil {
@@ -302,11 +300,13 @@ func (f *Firewall) retireIngress(network string, keepPods bool) error {
 		for _, x := range own {
 			e.remove(x)
 		}
-		if others+kept == 0 {
-			return s.remove(), nil
-		}
+		last = others+kept == 0
 		return e.messages()
 	})
+	if err != nil || !last {
+		return err
+	}
+	return f.sweep(ingress())
 }
 
 // ingressBy lists the elements of a network and counts those of others.

@@ -13,6 +13,7 @@ type query struct {
 	// brief takes a chain with as many rules as it should have for whole, and so the sets, which the kernel keeps as long
 	// as rules name them. A rule that somebody has put into the place of another is left for CHECK to find.
 	brief bool
+	sets  bool    // also in brief: the sets
 	keys  []entry // elements that are wanted too, of a set or, in an interval set, of the interval around them
 	// change is for those who may commit something afterwards, and need the generation for it.
 	change bool
@@ -25,7 +26,7 @@ type query struct {
 // The generation, if it is wanted, is read first. What is read after it may be newer, but then nothing gets committed for it.
 func (c *conn) look(q query) (*state, error) {
 	var sets []set
-	if !q.brief {
+	if !q.brief || q.sets {
 		sets = q.allSets()
 	}
 	requests := make([]message, 0, 2+len(sets)+len(q.chains)+len(q.keys))
@@ -73,25 +74,6 @@ func (c *conn) look(q query) (*state, error) {
 		}
 	}
 	return s, nil
-}
-
-// sets looks at the sets of the part, which a brief look leaves out.
-func (c *conn) sets(s *state) error {
-	s.wanted = s.part.allSets()
-	requests := make([]message, len(s.wanted))
-	for i, set := range s.wanted {
-		requests[i] = getSet(set.name)
-	}
-	answers, err := c.ask(s.part.addressed(requests))
-	if err != nil {
-		return err
-	}
-	seen, err := decodeState(answers)
-	if err != nil {
-		return explain(requests[0], err)
-	}
-	s.sets = seen.sets
-	return nil
 }
 
 // rules lists the rules of the part's chains: of all in one list or, in brief, of those that cannot be counted.

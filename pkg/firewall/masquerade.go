@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -47,8 +48,8 @@ func masquerading() part {
 	return part{
 		sets: func() []set {
 			return []set{
-				{name: ipv4.set, key: typeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4},
-				{name: ipv6.set, key: typeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6},
+				{name: ipv4.set, key: typeIPAddr, flags: unix.NFT_SET_INTERVAL, family: ipv4, keeps: true},
+				{name: ipv6.set, key: typeIP6Addr, flags: unix.NFT_SET_INTERVAL, family: ipv6, keeps: true},
 			}
 		},
 		chains: []chain{{
@@ -113,13 +114,20 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 	if f.masqueraded(fam, want) {
 		return false, nil
 	}
+	doubted := false
 	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
 		if len(s.defects()) > 0 {
 			msgs = s.repair()
 		}
-		replaced, present, err := place(s.spans(fam.set), want)
+		have := s.spans(fam.set)
+		replaced, present, err := place(have, want)
+		if present && !doubted && !slices.ContainsFunc(have, want.same) {
+			// While others come and go the kernel may list the beginning of one interval and the end of another.
+			doubted = true
+			return nil, unix.EINTR
+		}
 		if err != nil || present {
 			return msgs, err
 		}
@@ -133,8 +141,9 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 }
 
 // masqueraded reports, by a brief look, whether all is there. It asks for the two ends of the interval that the wanted
-// one's first address is in (nft_rbtree_get in net/netfilter/nft_set_rbtree.c, Linux 4.19): intervals do not overlap, so
-// if any covers the wanted one it is this one. Whoever looks at everything finds the rest, and says what is wrong.
+// one's first address is in (nft_rbtree_get in net/netfilter/nft_set_rbtree.c, Linux 4.19). That may be a larger one. But
+// the ends are looked up one after the other, while other networks come and go: two that are not those of the wanted one
+// may be of different intervals. Whoever looks at everything finds the rest, and says what is wrong.
 func (f *Firewall) masqueraded(fam *family, want span) bool {
 	next := want.first.Next()
 	if !next.IsValid() {
@@ -151,7 +160,7 @@ func (f *Firewall) masqueraded(fam *family, want span) bool {
 		ends = append(ends, x.element())
 	}
 	have := join(ends)
-	if len(have) != 1 {
+	if len(have) != 1 || !have[0].same(want) {
 		return false
 	}
 	_, present, _ := place(have, want)
@@ -200,9 +209,10 @@ func (f *Firewall) Unmask(network, hostEnd string) error {
 }
 
 func (f *Firewall) unmask(goes func(span) bool) error {
-	return f.transact(query{part: masquerading(), spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
+	others := 0
+	err := f.transact(query{part: masquerading(), spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
 		var msgs []message
-		others := 0
+		others = 0
 		for _, name := range subnetSets {
 			var gone []span
 			for _, have := range s.spans(name) {
@@ -216,11 +226,12 @@ func (f *Firewall) unmask(goes func(span) bool) error {
 				msgs = append(msgs, deleteElements(name, gone))
 			}
 		}
-		if s.table != nil && others == 0 {
-			return s.remove(), nil
-		}
 		return msgs, nil
 	})
+	if err != nil || others > 0 {
+		return err
+	}
+	return f.sweep(masquerading())
 }
 
 // List returns the subnets that a network owns, and the single addresses of its host ends, IPv4 first, each family in

@@ -67,4 +67,4 @@ func (f *Firewall) ObservePortIngress() (plan.PortIngress, error) {
 }
 
 // UndoPortIngress removes the table. All networks count on it, so it is for when nothing is attached any more.
-func (f *Firewall) UndoPortIngress() error { return f.removePart(portIngress()) }
+func (f *Firewall) UndoPortIngress() error { return f.sweep(portIngress()) }

@@ -62,6 +62,7 @@ type set struct {
 	data   datatype // the zero value: none
 	flags  uint32   // NFT_SET_*, but for NFT_SET_MAP, which follows from data
 	family *family  // whose packets are looked up in it; nil: both
+	keeps  bool     // the part stays as long as it has elements
 	// One that rules fill keeps an element for a time, whole milliseconds, and has at most so many.
 	timeout time.Duration
 	size    uint32

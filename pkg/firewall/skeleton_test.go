@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -52,8 +53,8 @@ func TestMasqueradedByKey(t *testing.T) {
 	}{
 		{"10.88.0.0/16", "podnet", true},
 		{"10.88.0.0/16", "another", true}, // who owns it does not matter to a packet
-		{"10.88.7.0/24", "podnet", true},
-		{"10.88.255.255/32", "podnet", true},
+		{"10.88.7.0/24", "podnet", false}, // covered, which takes more than two ends to be sure of
+		{"10.88.255.255/32", "podnet", false},
 		{"10.88.0.0/15", "podnet", false},
 		{"10.90.0.0/23", "podnet", false}, // two intervals that touch
 		{"10.89.0.0/16", "podnet", false},
@@ -61,7 +62,7 @@ func TestMasqueradedByKey(t *testing.T) {
 		{"10.0.0.0/8", "podnet", false},
 		{"255.255.255.255/32", "podnet", false},
 		{"2001:db8:88::/64", "podnet", true},
-		{"2001:db8:88::1/128", "podnet", true},
+		{"2001:db8:88::1/128", "podnet", false},
 		{"2001:db8:88::/48", "podnet", false},
 	} {
 		p := netip.MustParsePrefix(c.prefix)
@@ -69,6 +70,36 @@ func TestMasqueradedByKey(t *testing.T) {
 			t.Errorf("%s of %s: %v, want %v", c.prefix, c.owner, got, c.want)
 		}
 	}
+}
+
+// What came after the last look stays: a part goes only as long as nothing keeps it, and the table only if it is empty.
+func TestSweepSpares(t *testing.T) {
+	t.Run("a subnet", func(t *testing.T) {
+		f := fresh(t)
+		apply(t, f, pods4)
+		must(t, f.sweep(masquerading()))
+		listed(t, "ipv4")
+	})
+	t.Run("another part", func(t *testing.T) {
+		f := fresh(t)
+		apply(t, f, pods4)
+		before := nft(t, "list", "ruleset")
+		if _, err := f.applyPart(sourceChecking()); err != nil {
+			t.Fatal(err)
+		}
+		s, err := f.observe(query{part: sourceChecking(), change: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.table.objects = uint32(len(s.sets) + len(s.chains)) // as it was seen before the subnet came
+		if err := f.conn.commit(s.generation, s.remove()); !errors.Is(err, unix.EBUSY) {
+			t.Errorf("the table with another part in it is removed: %v, want EBUSY", err)
+		}
+		must(t, f.sweep(sourceChecking()))
+		if got := nft(t, "list", "ruleset"); got != before {
+			t.Errorf("got\n%s\nwant\n%s", got, before)
+		}
+	})
 }
 
 // STATUS rehearses what is missing. An ADD that looks briefly meanwhile must not take that for what is there.

@@ -67,6 +67,9 @@ func (s span) holder() string {
 	return fmt.Sprintf("network %q", s.network())
 }
 
+// same reports whether two are the same addresses, whoever owns them.
+func (s span) same(o span) bool { return s.first == o.first && s.last == o.last }
+
 func (s span) covers(o span) bool {
 	return s.first.Compare(o.first) <= 0 && s.last.Compare(o.last) >= 0
 }

@@ -3,6 +3,8 @@ package firewall
 import (
 	"fmt"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // state is what the kernel has of the table.
@@ -140,12 +142,10 @@ func (s *state) spans(name string) []span {
 	return s.sets[name].spans
 }
 
-// remove returns the messages that take the part away, whose sets have no elements that count any more, and the table
-// with it unless that holds anything else: another part, or what a newer version put there.
+// remove returns the messages that take the part away, and the table with it unless that holds anything else: another
+// part, or what a newer version put there. The kernel refuses them with EBUSY if there is by now an element that keeps the
+// part, or something else in the table (NLM_F_NONREC, Linux 4.14).
 func (s *state) remove() []message {
-	if int(s.table.objects) == len(s.sets)+len(s.chains) {
-		return []message{deleteTable()}
-	}
 	var msgs []message
 	for _, c := range s.part.chains {
 		if s.chains[c.name] != nil {
@@ -154,13 +154,22 @@ func (s *state) remove() []message {
 	}
 	for _, x := range s.wanted {
 		if s.sets[x.name] != nil {
-			msgs = append(msgs, deleteSet(x))
+			m := deleteSet(x)
+			if x.keeps {
+				m.flags |= unix.NLM_F_NONREC
+			}
+			msgs = append(msgs, m)
 		}
 	}
 	for _, c := range s.part.chains {
 		if s.chains[c.name] != nil {
 			msgs = append(msgs, deleteChain(c))
 		}
+	}
+	if int(s.table.objects) == len(s.sets)+len(s.chains) {
+		m := deleteTable()
+		m.flags |= unix.NLM_F_NONREC
+		msgs = append(msgs, m)
 	}
 	return msgs
 }
