@@ -2,12 +2,18 @@ package process
 
 import (
 	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/test/node"
 )
@@ -77,5 +83,47 @@ func TestCallWithoutAVerbTellsWhatThisIs(t *testing.T) {
 	o := h.call("", "", nil).succeeds()
 	if !strings.Contains(o.stderr, "CNI plugin veth") || !strings.Contains(o.stderr, "1.1.0") {
 		t.Errorf("want the plugin's name and the versions it speaks: %s", o)
+	}
+}
+
+// A runtime may hand over a pipe that is full and does not block. The plugin then waits until there is room.
+func TestOutputWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	out, in := os.NewFile(uintptr(fds[0]), "out"), os.NewFile(uintptr(fds[1]), "in")
+	defer out.Close()
+	defer in.Close()
+	filled := 0
+	for err := error(nil); err == nil; {
+		var n int
+		n, err = unix.Write(fds[1], make([]byte, 4096))
+		filled += max(n, 0)
+	}
+	h := newHost(t)
+	cmd := h.command("VERSION", `{"cniVersion": "1.1.0"}`, nil)
+	cmd.Stdout = in
+	if err := h.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		doing, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", cmd.Process.Pid))
+		if strings.HasPrefix(string(doing), fmt.Sprint(unix.SYS_PPOLL, " ")) {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Errorf("it does not wait: system call %s: %v", doing, err)
+			break
+		}
+	}
+	said, err := io.ReadAll(out)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		t.Errorf("%v: %s", err, cmd.Stderr)
+	}
+	if !strings.Contains(string(said[min(filled, len(said)):]), `"supportedVersions"`) {
+		t.Errorf("got %q behind the %d bytes that were there", said[min(filled, len(said)):], filled)
 	}
 }
