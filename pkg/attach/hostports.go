@@ -54,11 +54,8 @@ func (m *machine) unused(h plan.HostPorts) error {
 // the next container is the owner would be for the wrong one.
 func (m *machine) withdraw(owner lease.Owner, claimed []plan.HostPort) error {
 	gone, err := m.firewall.ReleaseHostPorts(owner, claimed)
-	if err != nil {
-		return cnierr.Wrap(cnierr.KernelRefused, err, "host ports of %s", owner.HostName())
-	}
-	warn(m.node.ForgetFlowsOutOf(gone))
-	return nil
+	warn(m.node.ForgetFlowsOutOf(gone)) // after an error, too: no later call knows these ports
+	return cnierr.Wrap(cnierr.KernelRefused, err, "host ports of %s", owner.HostName())
 }
 
 // collectPorts removes the ports of a network's attachments that are gone.
@@ -73,11 +70,8 @@ func (m *machine) collectPorts(network string) error {
 		known[hostEnd] = who
 		return who, err
 	})
-	if err != nil {
-		return err
-	}
 	warn(m.node.ForgetFlowsOutOf(gone))
-	return nil
+	return err
 }
 
 // warn tells the runtime's log what an operator should know, and what is no reason to fail. Nor is a log that is gone, of

@@ -36,7 +36,7 @@ func build(kind, flags uint16, fill func(*encoder)) message {
 	return message{kind: unix.NFNL_SUBSYS_NFTABLES<<8 | kind, flags: flags, data: e.bytes, err: e.err}
 }
 
-// change makes a message of a batch. Each is acknowledged.
+// change makes a message of a batch.
 func change(what string, kind, flags uint16, fill func(*encoder)) message {
 	m := build(kind, unix.NLM_F_ACK|flags, fill)
 	m.what = what
@@ -159,11 +159,21 @@ func deleteElements(name string, spans []span) message {
 }
 
 func elementList(name string, spans []span) func(*encoder) {
-	var entries []entry
+	var list []element
 	for _, s := range spans {
-		for _, e := range s.elements() {
-			entries = append(entries, entry{key: e.key.AsSlice(), end: e.end, note: e.owner})
-		}
+		list = append(list, s.elements()...)
+	}
+	return endList(name, list)
+}
+
+func endList(name string, list []element) func(*encoder) {
+	entries := make([]entry, len(list))
+	for i, e := range list {
+		entries[i] = entry{key: e.key.AsSlice(), end: e.end, note: e.owner}
 	}
 	return entryList(name, entries)
+}
+
+func deleteStrays(name string, strays []element) message {
+	return change("delete lone ends from set "+name, unix.NFT_MSG_DELSETELEM, 0, endList(name, strays))
 }

@@ -89,7 +89,7 @@ func (f *Firewall) sweep(p part) error {
 			}
 			return s.remove(), nil
 		})
-		if !errors.Is(err, unix.EBUSY) {
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) { // somebody came, or removed it at the same time
 			return err
 		}
 	}

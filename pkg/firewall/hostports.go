@@ -48,7 +48,7 @@ func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) 
 		return e.leave(owner.Network)
 	})
 	if err == nil && last {
-		err = f.sweep(hostPorts())
+		err = f.sweep(p)
 	}
 	return gone, err
 }
@@ -115,7 +115,8 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 	p.chains = append([]chain{{name: permitName(network)}}, p.chains...)
 	last := false
 	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
-		if last = s.has(attachmentsMap); !last {
+		last = len(s.chains)+len(s.sets) > 0
+		if !s.has(attachmentsMap) {
 			return nil, nil
 		}
 		e := edit{conn: &f.conn, state: s}
@@ -149,7 +150,7 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 		return e.leave(network)
 	})
 	if err == nil && last {
-		err = f.sweep(hostPorts())
+		err = f.sweep(p)
 	}
 	return gone, err
 }

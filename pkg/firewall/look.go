@@ -68,7 +68,7 @@ func (c *conn) look(q query) (*state, error) {
 	}
 	for _, name := range q.spans {
 		if have := s.sets[name]; have != nil {
-			if have.spans, err = c.spans(name); err != nil {
+			if have.spans, have.strays, err = c.spans(name); err != nil {
 				return nil, err
 			}
 		}
@@ -115,17 +115,17 @@ func (c *conn) rulesOf(chain string, s *state) error {
 	return nil
 }
 
-// spans lists an interval set.
-func (c *conn) spans(set string) ([]span, error) {
+// spans lists an interval set, and what of it belongs to no interval.
+func (c *conn) spans(set string) ([]span, []element, error) {
 	list, err := c.entries(set)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ends := make([]element, len(list))
 	for i, e := range list {
 		ends[i] = e.element()
 	}
-	return join(ends), nil
+	return join(ends), strays(ends), nil
 }
 
 // get makes a message that only reads.

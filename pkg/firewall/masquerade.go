@@ -225,6 +225,9 @@ func (f *Firewall) unmask(goes func(span) bool) error {
 			if len(gone) > 0 {
 				msgs = append(msgs, deleteElements(name, gone))
 			}
+			if have := s.sets[name]; s.has(name) && len(gone) == len(have.spans) && len(have.strays) > 0 {
+				msgs = append(msgs, deleteStrays(name, have.strays))
+			}
 		}
 		return msgs, nil
 	})

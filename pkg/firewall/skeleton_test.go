@@ -72,6 +72,32 @@ func TestMasqueradedByKey(t *testing.T) {
 	}
 }
 
+// nft begins a set that it fills with an end of nothing. A ruleset that was saved and loaded goes like any other.
+func TestUndoAfterRestore(t *testing.T) {
+	f := fresh(t)
+	apply(t, f, pods4, pods6)
+	saved := nft(t, "list", "ruleset")
+	nft(t, "flush", "ruleset")
+	nft(t, saved)
+	must(t, f.Undo(pods4))
+	seen(t, f, pods6)
+	must(t, f.Undo(pods6))
+	listed(t, "empty")
+}
+
+// An element that has lost its attachment keeps neither the chain that it leads to nor what serves host ports.
+func TestPermitChainGoesWithTheLast(t *testing.T) {
+	f := fresh(t)
+	a := restricted(routed(web, "tcp 0.0.0.0:80 10.88.0.5:80"), "192.0.2.0/24")
+	b := restricted(routed(dns, "tcp 0.0.0.0:81 10.88.0.6:80"), "192.0.2.0/24")
+	publish(t, f, a, b)
+	nft(t, "delete element inet veth hostports_attachments { "+web.HostName()+" }")
+	if _, err := f.ReleaseHostPorts(dns, b.Ports); err != nil {
+		t.Error(err)
+	}
+	listed(t, "empty")
+}
+
 // What came after the last look stays: a part goes only as long as nothing keeps it, and the table only if it is empty.
 func TestSweepSpares(t *testing.T) {
 	t.Run("a subnet", func(t *testing.T) {

@@ -134,6 +134,14 @@ func join(elements []element) []span {
 	return spans
 }
 
+// strays are ends where no span is open. nft begins a set that it fills while it is empty with one, at the lowest address.
+func strays(elements []element) []element {
+	spans := join(elements)
+	return slices.DeleteFunc(slices.Clone(elements), func(e element) bool {
+		return !e.end || slices.ContainsFunc(spans, func(s span) bool { return s.last.Next() == e.key })
+	})
+}
+
 func rank(e element) int {
 	if e.end {
 		return 0

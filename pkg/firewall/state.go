@@ -31,7 +31,8 @@ type setState struct {
 	keyLen   uint32
 	dataType uint32 // of a map
 	dataLen  uint32
-	spans    []span // if they were asked for
+	spans    []span // if they were asked for, and what belongs to none
+	strays   []element
 }
 
 type chainState struct {

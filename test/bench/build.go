@@ -63,8 +63,8 @@ func build(veth, beside string) (err error) {
 }
 
 // install copies all that is measured into directories below a fresh one, as whoever installs it does. How a file came to
-// be decides how the kernel keeps its pages, and with that a tenth of the time a program takes to start: a linker's output
-// lies there page by page.
+// be decides how the kernel keeps its pages, and with that a tenth and more of the time a program takes to start: a linker's
+// output lies there page by page.
 func (p *programs) install(dir string) (err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
