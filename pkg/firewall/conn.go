@@ -70,14 +70,17 @@ func (c *conn) batch(generation uint32, msgs []message, end ...message) error {
 	if err := c.send(slices.Concat([]message{begin}, msgs, end)); err != nil {
 		return err
 	}
-	refused := 0
+	refused := msgs[0] // also of a batch refused as a whole
 	answers, err := c.socket.receive(nil, longestAnswer)
 	if err == nil {
-		err, refused = answers[0].verdict(), answers[0].about()-1
+		err = answers[0].verdict()
+		if place := answers[0].about() - 1; place > 0 && place < len(msgs) { // begin is before them
+			refused = msgs[place]
+		}
 	}
 	if err != nil {
 		c.close()
-		return explain(msgs[min(max(refused, 0), len(msgs)-1)], err) // of a batch refused as a whole it is said of the first
+		return explain(refused, err)
 	}
 	return nil
 }

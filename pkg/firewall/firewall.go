@@ -83,7 +83,7 @@ func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message
 func (f *Firewall) sweep(p part) error {
 	var err error
 	for range 2 { // what else has come into the table is seen the second time
-		err = f.transact(query{part: p, brief: true, sets: true}, f.conn.commit, func(s *state) ([]message, error) {
+		err = f.transact(query{part: p, brief: true, whole: true}, f.conn.commit, func(s *state) ([]message, error) {
 			if s.table == nil {
 				return nil, nil
 			}

@@ -474,7 +474,7 @@ func TestSocketAfterARefusal(t *testing.T) {
 	if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "delete chain nowhere: ") {
 		t.Errorf("got %v", err)
 	}
-	seen(t, f, pods4) // three acknowledgements of the batch were never read
+	seen(t, f, pods4) // two answers to the batch were never read
 }
 
 func TestOutdatedCommitIsRefused(t *testing.T) {

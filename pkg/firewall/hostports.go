@@ -27,8 +27,7 @@ func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) 
 	if err != nil || !has {
 		return nil, err
 	}
-	p := hostPorts()
-	p.chains = append([]chain{{name: permitName(owner.Network), uses: anyNumber}}, p.chains...)
+	p := hostPortsWith(chain{name: permitName(owner.Network), uses: anyNumber})
 	q, last := query{part: p, brief: true, keys: claimedOf(owner, claimed)}, false
 	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
@@ -111,8 +110,7 @@ func (e *edit) leave(network string) ([]message, error) {
 // CollectHostPorts removes what attachments of a network have left behind whose host ends are gone, and what the network
 // itself has where none is left. It walks all that there is: for GC only.
 func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.HostPort, err error) {
-	p := hostPorts()
-	p.chains = append([]chain{{name: permitName(network)}}, p.chains...)
+	p := hostPortsWith(chain{name: permitName(network), uses: anyNumber})
 	last := false
 	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
 		last = len(s.chains)+len(s.sets) > 0

@@ -50,11 +50,10 @@ var errIncomplete = errors.New("nftables table inet " + tableName + " is not who
 // partOf is the part that an attachment needs: what all share and, where not everybody may use its ports, the chain that
 // knows who may.
 func partOf(h plan.HostPorts) part {
-	p := hostPorts()
 	if len(h.Sources) > 0 {
-		p.chains = append([]chain{permitChain(h.Owner.Network, h.Sources)}, p.chains...)
+		return hostPortsWith(permitChain(h.Owner.Network, h.Sources))
 	}
-	return p
+	return hostPorts()
 }
 
 // claim is ApplyHostPorts deciding.

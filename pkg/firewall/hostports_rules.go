@@ -57,6 +57,13 @@ func hostPorts() part {
 	}}
 }
 
+// hostPortsWith is hostPorts with the chain of a network that not everybody may use the ports of.
+func hostPortsWith(permit chain) part {
+	p := hostPorts()
+	p.chains = append([]chain{permit}, p.chains...)
+	return p
+}
+
 func hostPortSets() []set {
 	return slices.Concat([]set{
 		{name: attachmentsMap, key: typeIFName, data: typeIPAddr, keeps: true},

@@ -62,7 +62,7 @@ func legacyChains() (chains []foreignChain, err error) {
 		}
 		c := foreignChain{family: f.family, table: "filter", name: "FORWARD", legacy: f.program(), policy: acceptVerdict}
 		if drops {
-			c.policy = 0 // NF_DROP
+			c.policy = dropVerdict
 		}
 		chains = append(chains, c)
 	}

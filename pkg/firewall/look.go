@@ -13,7 +13,7 @@ type query struct {
 	// brief takes a chain with as many rules as it should have for whole, and so the sets, which the kernel keeps as long
 	// as rules name them. A rule that somebody has put into the place of another is left for CHECK to find.
 	brief bool
-	sets  bool    // also in brief: the sets
+	whole bool    // a brief look sees all objects of the part, the sets too
 	keys  []entry // elements that are wanted too, of a set or, in an interval set, of the interval around them
 	// change is for those who may commit something afterwards, and need the generation for it.
 	change bool
@@ -26,7 +26,7 @@ type query struct {
 // The generation, if it is wanted, is read first. What is read after it may be newer, but then nothing gets committed for it.
 func (c *conn) look(q query) (*state, error) {
 	var sets []set
-	if !q.brief || q.sets {
+	if !q.brief || q.whole {
 		sets = q.allSets()
 	}
 	requests := make([]message, 0, 2+len(sets)+len(q.chains)+len(q.keys))
@@ -125,7 +125,8 @@ func (c *conn) spans(set string) ([]span, []element, error) {
 	for i, e := range list {
 		ends[i] = e.element()
 	}
-	return join(ends), strays(ends), nil
+	spans := join(ends)
+	return spans, strays(ends, spans), nil
 }
 
 // get makes a message that only reads.

@@ -134,9 +134,9 @@ func join(elements []element) []span {
 	return spans
 }
 
-// strays are ends where no span is open. nft begins a set that it fills while it is empty with one, at the lowest address.
-func strays(elements []element) []element {
-	spans := join(elements)
+// strays are the ends among the elements of a set that are none of its spans'. nft begins a set that it fills while it is
+// empty with one, at the lowest address.
+func strays(elements []element, spans []span) []element {
 	return slices.DeleteFunc(slices.Clone(elements), func(e element) bool {
 		return !e.end || slices.ContainsFunc(spans, func(s span) bool { return s.last.Next() == e.key })
 	})
