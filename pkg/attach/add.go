@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -90,21 +91,21 @@ func (a *adding) run(ctx context.Context, dns types.DNS) (*current.Result, error
 	return result.Build(a.cfg, p, addrs, a.facts(p)), nil
 }
 
-// wire makes the pair and what it hangs on. A bridge can vanish between the look and the use of it, when the call that
-// had made it fails and takes it back: then it is looked for, or made, anew.
+// wire makes the pair and what it hangs on. A bridge can vanish until the pair has joined it, when the call that had made
+// it fails and takes it back, or a GC finds it unused: then it is looked for, or made, anew. What was made of it has gone
+// with it.
 func (a *adding) wire() error {
-	const tries = 5
+	const tries = 10
 	p := plan.Wire(a.cfg)
 	var err error
 	for range tries {
-		if err = a.apply(p.Base...); err != nil {
+		if err = a.apply(append(slices.Clone(p.Base), p.Pair)...); !errors.Is(err, kernel.ErrBridgeGone) {
 			return err
 		}
-		if err = a.apply(p.Pair); !errors.Is(err, kernel.ErrBridgeGone) {
-			return err
-		}
+		a.made = nil
 	}
-	return err
+	return cnierr.New(cnierr.TryAgain, "bridge: %s was removed by others %d times before the container had joined it: "+
+		"want a GC less often, or another try: %v", a.cfg.Bridge.Name, tries, err)
 }
 
 func (a *adding) addresses(ctx context.Context) (plan.Addresses, error) {

@@ -23,6 +23,7 @@ const (
 	DecodingFailure     = types.ErrDecodingFailure             // 6: not JSON, or JSON of another type
 	InvalidConfig       = types.ErrInvalidNetworkConfig        // 7: keys that contradict each other
 	InvalidNetNS        = types.ErrInvalidNetNS                // 8: not a network namespace, or the host's own
+	TryAgain            = types.ErrTryAgainLater               // 11: others were in the way, and need not be the next time
 	NotAvailable        = types.ErrPluginNotAvailable          // 50: STATUS: an ADD would fail
 	// LimitedConnectivity is 51: STATUS: an ADD would fail and what is attached may be cut off.
 	LimitedConnectivity = types.ErrLimitedConnectivity

@@ -16,9 +16,25 @@ import (
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
-// applyBridge looks first: nearly always the bridge is there. A hardware address given in the creating request counts as
+// applyBridge fails with ErrBridgeGone when the bridge went between two of its requests.
+func (n *Node) applyBridge(b plan.Bridge) (created bool, err error) {
+	created, err = n.meetBridge(b)
+	if missing(err) {
+		n.forgetBridge(b.Name)
+		return false, errors.Join(ErrBridgeGone, err)
+	}
+	return created, err
+}
+
+// forgetBridge forgets what this call knows of a bridge that is gone.
+func (n *Node) forgetBridge(name string) {
+	delete(n.host.known, name)
+	delete(n.found, name)
+}
+
+// meetBridge looks first: nearly always the bridge is there. A hardware address given in the creating request counts as
 // set by the user (NET_ADDR_SET), so neither the ports nor udev change it later.
-func (n *Node) applyBridge(b plan.Bridge) (bool, error) {
+func (n *Node) meetBridge(b plan.Bridge) (bool, error) {
 	l, err := n.glimpse(b.Name)
 	created := false
 	if missing(err) {
@@ -201,17 +217,17 @@ func (n *Node) observeBridge(b plan.Bridge) (plan.Object, error) {
 	return got, nil
 }
 
-// undoBridge removes a bridge nobody else uses: one that another call has joined meanwhile stays. A bridge that was
-// there before gets back what it was.
+// undoBridge removes the bridge that this call has made, and nobody else uses: one that another call has joined meanwhile
+// stays. A bridge that was there before gets back what it was.
 func (n *Node) undoBridge(b plan.Bridge) error {
 	if was, ok := n.found[b.Name]; ok {
 		return n.restoreBridge(b, was)
 	}
-	joined, err := n.Joined(b.Name)
-	if err != nil || joined {
-		return err
+	met, ok := n.host.known[b.Name]
+	if !ok {
+		return nil
 	}
-	return n.host.deleteLink(b.Name)
+	return n.removeUnused(met.Index)
 }
 
 func (n *Node) restoreBridge(b plan.Bridge, was netlink.Link) error {
@@ -234,16 +250,7 @@ func (n *Node) Joined(name string) (bool, error) {
 	if l.Type() == "vlan" {
 		bridge = l.Attrs().ParentIndex
 	}
-	links, err := n.dumpLinks()
-	if err != nil {
-		return false, err
-	}
-	for _, port := range links {
-		if port.Attrs().MasterIndex == bridge {
-			return true, nil
-		}
-	}
-	return false, nil
+	return n.hasPorts(bridge)
 }
 
 // applyVLANInterface makes the bridge a member of the VLAN and puts an 802.1Q interface on it.

@@ -135,14 +135,8 @@ func (s *side) linkMessage(name string) ([]byte, error) {
 	return message, nil
 }
 
-// getLink leaves out the counters, which the kernel would have to add up over all processors.
 func (s *side) getLink(index int, attrs ...*nl.RtAttr) ([]byte, error) {
-	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, index)
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
-	for _, a := range attrs {
-		req.AddData(a)
-	}
-	answers, err := s.ask(req)
+	answers, err := s.ask(s.askForLink(index, attrs...))
 	if err == nil && len(answers) == 0 {
 		err = syscall.ENODEV
 	}
@@ -150,6 +144,16 @@ func (s *side) getLink(index int, attrs ...*nl.RtAttr) ([]byte, error) {
 		return nil, err
 	}
 	return answers[0], nil
+}
+
+// askForLink leaves out the counters, which the kernel would have to add up over all processors.
+func (s *side) askForLink(index int, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
+	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, index)
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
+	for _, a := range attrs {
+		req.AddData(a)
+	}
+	return req
 }
 
 // whole repeats a dump that the kernel marked as interrupted: something came or went meanwhile, and some of what stayed

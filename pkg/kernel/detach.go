@@ -120,8 +120,7 @@ func (n *Node) Retire(network string) error {
 	}
 	var failed []error
 	for _, l := range links {
-		alias := l.Attrs().Alias
-		if l.Type() == "bridge" && (alias == lease.NetworkAlias(network) || alias == "" && madeHere(l)) {
+		if leftBy(network, l) {
 			failed = append(failed, n.retireBridge(l, links))
 		}
 	}
@@ -131,18 +130,23 @@ func (n *Node) Retire(network string) error {
 	return errors.Join(failed...)
 }
 
-// retireBridge takes the interfaces on top of the bridge, those of its VLANs, along.
+// leftBy reports whether an interface is a bridge that a network has made: by its alias or, until its ADD has written
+// that, by its group, as belongs does.
+func leftBy(network string, l netlink.Link) bool {
+	a := l.Attrs()
+	return l.Type() == "bridge" && a.Alias == lease.NetworkAlias(network) ||
+		a.Alias == "" && madeHere(l) && a.Group == plan.Group(network)
+}
+
+// retireBridge takes the interfaces on top of the bridge, those of its VLANs, along. One that had ports when links were
+// listed gets no notice.
 func (n *Node) retireBridge(bridge netlink.Link, links []netlink.Link) error {
 	for _, l := range links {
 		if l.Attrs().MasterIndex == bridge.Attrs().Index {
 			return nil
 		}
 	}
-	name := bridge.Attrs().Name
-	if err := n.host.deleteIndex(bridge.Attrs().Index); err != nil && !missing(err) {
-		return fmt.Errorf("remove bridge %s: %w", name, err)
-	}
-	return nil
+	return cnierr.Wrap(cnierr.KernelRefused, n.removeUnused(bridge.Attrs().Index), "remove bridge %s", bridge.Attrs().Name)
 }
 
 func (n *Node) retireGateway() error {

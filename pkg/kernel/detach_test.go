@@ -156,9 +156,11 @@ func TestRetireBridge(t *testing.T) {
 			m.must(foreign("tap"))
 			return by(plan.Host, "tap", toBridge("br0"))(m)
 		}, false},
-		{"the network's own whose ADD was killed before it wrote the alias", func(m *machine) error {
+		{"the network's own whose ADD was killed before it wrote the alias", unlabelled(owner.Network), true},
+		{"another network's whose ADD has not written the alias yet", unlabelled("othernet"), false},
+		{"the network's own with the notice of a GC that was killed", func(m *machine) error {
 			m.apply(bridge)
-			return by(plan.Host, "br0", alias(""))(m)
+			return by(plan.Host, "br0", notice)(m)
 		}, true},
 		{"somebody else's", func(*machine) error { return newBridge("br0") }, false},
 		{"another network's", func(m *machine) error {
@@ -186,6 +188,16 @@ func TestRetireBridge(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// unlabelled makes the bridge of an ADD that has not come any further.
+func unlabelled(network string) func(m *machine) error {
+	return func(m *machine) error {
+		b := bridge
+		b.Group = plan.Group(network)
+		m.apply(b)
+		return by(plan.Host, "br0", alias(""))(m)
 	}
 }
 

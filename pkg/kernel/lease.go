@@ -132,13 +132,18 @@ func (n *Node) Taken(network string) (map[netip.Addr]struct{}, error) {
 // addAltNames is `ip link property add altname` (RTM_NEWLINKPROP, Linux 5.5). The kernel adds one after the other and
 // stops at one that is taken (rtnl_linkprop).
 func (s *side) addAltNames(index int, names ...string) error {
-	req, _ := s.linkRequest(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index)
+	return s.send(s.altNames(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, names...))
+}
+
+// altNames is a request about alternative names of an interface.
+func (s *side) altNames(kind, flags, index int, names ...string) *nl.NetlinkRequest {
+	req, _ := s.linkRequest(kind, flags, index)
 	list := nl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
 	for _, name := range names {
 		list.AddRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name))
 	}
 	req.AddData(list)
-	return s.send(req)
+	return req
 }
 
 // applyLease takes a lease back that a host end has lost.

@@ -34,12 +34,37 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 	if err := n.createPair(p, master); err != nil {
 		return false, n.explainPair(p, err)
 	}
+	return n.labelPair(p, master)
+}
+
+// labelPair writes whose the pair is and, along with that, makes sure of the bridge that the host end has joined. When that
+// is gone it takes the pair back.
+func (n *Node) labelPair(p plan.Pair, master int) (created bool, err error) {
 	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, n.host.known[p.Host].Index)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
-	if err := n.host.send(req); err != nil {
+	reqs := []*nl.NetlinkRequest{req}
+	if master != 0 {
+		reqs = append(reqs, n.host.askForLink(master))
+	}
+	answers, err := n.host.socket.exchange(reqs...)
+	if err != nil {
+		return true, err
+	}
+	if err := answers[0].err; err != nil {
 		return true, fmt.Errorf("write the alias: %w", err)
 	}
-	return true, nil
+	if master == 0 {
+		return true, nil
+	}
+	err = n.host.keep(master, answers[1])
+	if !missing(err) {
+		return true, err
+	}
+	n.forgetBridge(p.Master)
+	if left := present(n.host.deleteLink(p.Host)); left != nil {
+		return true, left
+	}
+	return false, errors.Join(ErrBridgeGone, err)
 }
 
 // createPair asks the kernel to echo what it made, which gives both indexes without another request. The echo alone says
@@ -118,7 +143,7 @@ func (n *Node) replaced(name string) bool {
 	if err == nil && ok && now.Attrs().Index == known.Index {
 		return false
 	}
-	delete(n.host.known, name)
+	n.forgetBridge(name)
 	return true
 }
 

@@ -40,7 +40,12 @@ func (n *Node) applySysctl(s plan.Sysctl) (created bool, err error) {
 		if s.Place == plan.Host {
 			n.before[s.Key] = now
 		}
-		if err := n.settings.write(s.Key, s.Value); err != nil {
+		err = n.settings.write(s.Key, s.Value)
+		if errors.Is(err, fs.ErrNotExist) && s.IfPresent {
+			created = false
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("set it from %s to %s: %w", now, s.Value, err)
 		}
 		return nil
