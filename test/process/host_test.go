@@ -29,6 +29,9 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
+	if err := opened(); err != nil {
+		t.Fatal(err)
+	}
 	return &host{Node: node.New(t), t: t, name: "veth", path: binaries}
 }
 
