@@ -13,7 +13,7 @@ type query struct {
 	// brief takes a chain with as many rules as it should have for whole, and so the sets, which the kernel keeps as long
 	// as rules name them. A rule that somebody has put into the place of another is left for CHECK to find.
 	brief bool
-	whole bool    // a brief look sees all objects of the part, the sets too
+	whole bool    // a brief look sees all objects of the part, the sets too, and no rules
 	keys  []entry // elements that are wanted too, of a set or, in an interval set, of the interval around them
 	// change is for those who may commit something afterwards, and need the generation for it.
 	change bool
@@ -63,7 +63,10 @@ func (c *conn) look(q query) (*state, error) {
 		maps.Copy(s.found, more)
 	}
 	s.part, s.brief, s.wanted = q.part, q.brief, sets
-	if err := c.rules(s); err != nil {
+	if !q.whole {
+		err = c.rules(s)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, name := range q.spans {

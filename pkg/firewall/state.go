@@ -16,7 +16,7 @@ type state struct {
 	chains     map[string]*chainState
 	part       part             // that was looked at: sets and chains hold its objects
 	brief      bool             // but only in brief
-	wanted     []set            // the part's, unless it was looked at in brief
+	wanted     []set            // the part's, if the look was for sets, too
 	found      map[string]entry // what there is of the keys that were asked for, by their id
 }
 
@@ -128,7 +128,7 @@ func (s *setState) is(want set) bool {
 
 // has reports whether a set of the part is there. One of that name but of another kind is not.
 func (s *state) has(name string) bool {
-	if s.brief {
+	if s.brief && s.wanted == nil {
 		return s.table != nil
 	}
 	have := s.sets[name]
@@ -167,13 +167,16 @@ func (s *state) remove() []message {
 			msgs = append(msgs, deleteChain(c))
 		}
 	}
-	if int(s.table.objects) == len(s.sets)+len(s.chains) {
+	if !s.others() {
 		m := deleteTable()
 		m.flags |= unix.NLM_F_NONREC
 		msgs = append(msgs, m)
 	}
 	return msgs
 }
+
+// others reports whether there is something in the table that is not of the part.
+func (s *state) others() bool { return int(s.table.objects) != len(s.sets)+len(s.chains) }
 
 // repair returns the messages that make the table agree with the part. Elements stay, unless their set is of the
 // wrong kind. It may be sent whatever the table's state: what exists stays as it is, and the chains are emptied before
