@@ -76,6 +76,21 @@ func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message
 	})
 }
 
+// settle is transact for whoever makes a part whole. A dormant table is woken first, in a transaction of its own: the
+// kernel takes no new base chain in the one that wakes it (EINVAL, __NFT_TABLE_F_UPDATE in net/netfilter/nf_tables_api.c,
+// Linux 6.9 and the stable kernels of that time).
+func (f *Firewall) settle(q query, decide func(*state) ([]message, error)) error {
+	return f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
+		if s.table == nil || !s.table.dormant {
+			return decide(s)
+		}
+		if err := f.conn.commit(s.generation, q.addressed([]message{wakeTable(q.part)})); err != nil {
+			return nil, err
+		}
+		return nil, unix.ERESTART // the ruleset has another generation now
+	})
+}
+
 // retire lets decide say what of somebody's is to go, and then removes the part if nothing keeps it: also if there was
 // nothing to go, because whoever removed that may have been killed before the rest.
 func (f *Firewall) retire(p part, q query, decide func(*state) ([]message, error)) error {

@@ -22,7 +22,7 @@ func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool
 }
 
 func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
-	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(q, func(s *state) ([]message, error) {
 		c := claim{edit: edit{conn: &f.conn, state: s}, ports: h, living: living}
 		if err := c.decide(); err != nil {
 			return nil, err

@@ -217,7 +217,7 @@ func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 	if f.ingressSettled(i, n) {
 		return false, nil
 	}
-	err = f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(query{part: ingress()}, func(s *state) ([]message, error) {
 		var msgs []message
 		if len(s.defects()) > 0 {
 			msgs = s.repair()

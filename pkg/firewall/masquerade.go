@@ -115,7 +115,7 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 		return false, nil
 	}
 	doubted := false
-	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(query{part: masquerading(), spans: []string{fam.set}}, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
 		if len(s.defects()) > 0 {

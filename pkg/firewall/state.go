@@ -179,26 +179,23 @@ func (s *state) remove() []message {
 func (s *state) others() bool { return int(s.table.objects) != len(s.sets)+len(s.chains) }
 
 // repair returns the messages that make the table agree with the part. Elements stay, unless their set is of the
-// wrong kind. It may be sent whatever the table's state: what exists stays as it is, and the chains are emptied before
-// their rules are written.
+// wrong kind. It may be sent whatever the table's state, if it is not dormant: what exists stays as it is, and the chains
+// are emptied before their rules are written.
 func (s *state) repair() []message {
-	awake := []message{addTable(s.part)} // also a dormant one
-	return s.rebuild(awake, func(c chain) bool { have := s.chains[c.name]; return have != nil && have.is(c) })
+	return s.rebuild(func(c chain) bool { have := s.chains[c.name]; return have != nil && have.is(c) })
 }
 
-// rehearsal is repair for messages that the kernel will throw away: it wakes no table and makes all chains anew. While the
-// kernel reads the messages it already shows everybody the table's flags and what uses a chain, and a brief look at that
-// moment would find whole what the kernel then leaves as it was. A new chain nobody sees before it is there to stay.
-func (s *state) rehearsal() []message {
+// rehearsal is repair for messages that the kernel will throw away, also of a dormant table: it makes all chains anew. While
+// the kernel reads the messages it already shows everybody what uses a chain, and a brief look at that moment would find
+// whole what the kernel then leaves as it was. A new chain nobody sees before it is there to stay.
+func (s *state) rehearsal() []message { return s.rebuild(func(chain) bool { return false }) }
+
+// rebuild returns the messages that make the part, but for the chains to keep, of which only the rules are made.
+func (s *state) rebuild(keep func(chain) bool) []message {
 	var msgs []message
 	if s.table == nil {
 		msgs = append(msgs, addTable(s.part))
 	}
-	return s.rebuild(msgs, func(chain) bool { return false })
-}
-
-// rebuild adds to messages those that make the part, but for the chains to keep, of which only the rules are made.
-func (s *state) rebuild(msgs []message, keep func(chain) bool) []message {
 	for _, want := range s.part.chains {
 		if s.chains[want.name] != nil {
 			msgs = append(msgs, flushChain(want)) // its rules hold on to the sets, and to other chains
