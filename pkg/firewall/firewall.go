@@ -53,7 +53,7 @@ func (f *Firewall) probe(p part) error {
 // observe looks at a part of the table.
 func (f *Firewall) observe(q query) (s *state, err error) {
 	err = retry(func() error {
-		s, err = f.conn.look(q)
+		s, err = f.conn.examine(q)
 		return err
 	})
 	return s, err

@@ -206,7 +206,7 @@ func all(found map[string]entry, want []entry) bool {
 func (f *Firewall) ObserveHostPorts(want plan.HostPorts, living Living) (plan.HostPorts, error) {
 	got := want
 	err := retry(func() error {
-		s, err := f.conn.look(query{part: partOf(want)})
+		s, err := f.conn.examine(query{part: partOf(want)})
 		if err != nil {
 			return err
 		}

@@ -252,7 +252,7 @@ func (f *Firewall) ingressSettled(i plan.Ingress, n networkIngress) bool {
 func (f *Firewall) ObserveIngress(want plan.Ingress) (got plan.Ingress, err error) {
 	n := ingressOf(want)
 	err = retry(func() error {
-		s, err := f.conn.look(query{part: ingress()})
+		s, err := f.conn.examine(query{part: ingress()})
 		if err != nil {
 			return err
 		}

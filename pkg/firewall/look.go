@@ -79,6 +79,16 @@ func (c *conn) look(q query) (*state, error) {
 	return s, nil
 }
 
+// examine is look for whoever says what is wrong. It looks twice before it does: while somebody commits, a list may have some
+// of what was and some of what is new, and the kernel does not say so.
+func (c *conn) examine(q query) (*state, error) {
+	s, err := c.look(q)
+	if err != nil || q.brief || len(s.defects()) == 0 {
+		return s, err
+	}
+	return c.look(q)
+}
+
 // rules lists the rules of the part's chains: of all in one list or, in brief, of those that cannot be counted.
 func (c *conn) rules(s *state) error {
 	if !s.brief && len(s.chains) > 0 {

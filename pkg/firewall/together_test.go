@@ -95,3 +95,34 @@ func TestRaceToTheLast(t *testing.T) {
 	})
 	listed(t, "empty")
 }
+
+// torn is the socket of a process that lists rules while somebody makes them anew: once it sees a rule both as it was and as
+// it is.
+type torn struct {
+	transport
+	done bool
+}
+
+func (s *torn) receive(answers []answer, most int) ([]answer, error) {
+	msgs, err := s.transport.receive(answers, most)
+	if err == nil && !s.done && msgs[len(msgs)-1].kind&0xff == unix.NFT_MSG_NEWRULE {
+		s.done, msgs = true, append(msgs, msgs[len(msgs)-1])
+	}
+	return msgs, err
+}
+
+// CHECK believes what is wrong only when it has seen it twice.
+func TestTornList(t *testing.T) {
+	for _, x := range features(web, 1) {
+		f := fresh(t)
+		must(t, x.apply(f))
+		s, err := newSocket()
+		must(t, err)
+		check := Firewall{conn: conn{socket: &torn{transport: s}}}
+		defer check.Close()
+		if !whole(t, &check, x) || !check.conn.socket.(*torn).done {
+			state, _ := x.observe(&check)
+			t.Errorf("%s: CHECK sees what is not there, and then %q", x.name, state)
+		}
+	}
+}
