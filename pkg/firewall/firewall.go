@@ -78,17 +78,25 @@ func (f *Firewall) transact(q query, send sender, decide func(*state) ([]message
 
 // settle is transact for whoever makes a part whole. A dormant table is woken first, in a transaction of its own: the
 // kernel takes no new base chain in the one that wakes it (EINVAL, __NFT_TABLE_F_UPDATE in net/netfilter/nf_tables_api.c,
-// Linux 6.9 and the stable kernels of that time).
+// Linux 6.9 and the stable kernels of that time). What was decided on the old, as sweep explains, the kernel refuses because
+// what it changes has gone, or what it adds is there: then it is decided anew.
 func (f *Firewall) settle(q query, decide func(*state) ([]message, error)) error {
-	return f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
-		if s.table == nil || !s.table.dormant {
-			return decide(s)
+	var err error
+	for range 3 {
+		err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
+			if s.table == nil || !s.table.dormant {
+				return decide(s)
+			}
+			if err := f.conn.commit(s.generation, q.addressed([]message{wakeTable(q.part)})); err != nil {
+				return nil, err
+			}
+			return nil, unix.ERESTART // the ruleset has another generation now
+		})
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) {
+			return err
 		}
-		if err := f.conn.commit(s.generation, q.addressed([]message{wakeTable(q.part)})); err != nil {
-			return nil, err
-		}
-		return nil, unix.ERESTART // the ruleset has another generation now
-	})
+	}
+	return err
 }
 
 // retire lets decide say what of somebody's is to go, and then removes the part if nothing keeps it: also if there was

@@ -76,6 +76,42 @@ func TestTwoAreTheLast(t *testing.T) {
 	}
 }
 
+// An ADD that decided on what was there before somebody came, or went, decides anew.
+func TestAddBesideAnother(t *testing.T) {
+	for _, x := range features(web, 1) {
+		for _, other := range features(lab, 2) {
+			if x.family() != other.family() || !x.owned() || !other.owned() {
+				continue
+			}
+			for name, comes := range map[string]bool{"who comes": true, "who goes": false} {
+				t.Run(x.name+" beside "+other.name+", "+name, func(t *testing.T) {
+					t.Parallel()
+					f := fresh(t)
+					meanwhile := func() { must(t, other.apply(f)) }
+					if !comes {
+						meanwhile()
+						meanwhile = func() { must(t, other.undo(f)) }
+					}
+					s, err := newSocket()
+					must(t, err)
+					o := &outdated{transport: s, nth: 1, current: func() uint32 { return generation(t, f) }, meanwhile: meanwhile}
+					second := Firewall{conn: conn{socket: o}}
+					defer second.Close()
+					if err := x.apply(&second); err != nil || o.nth != 0 {
+						t.Errorf("ADD: %v", err)
+					}
+					if !whole(t, f, x) || comes && !whole(t, f, other) {
+						t.Errorf("not all is there:\n%s", nft(t, "list", "ruleset"))
+					}
+					must(t, x.undo(f))
+					must(t, other.undo(f))
+					listed(t, "empty")
+				})
+			}
+		}
+	}
+}
+
 // Attachments come and go at the same time, each with something else of the table: each has what is its own right after it
 // asked for it, and nothing is left.
 func TestRaceToTheLast(t *testing.T) {
