@@ -41,7 +41,9 @@ const (
 	bigTCP     = 196608 // bytes, three times what a packet has at most without BIG TCP
 	referenced = "reference bridge"
 
+	// Controls: what the kernel alone takes to route, and what the reference's network is against itself.
 	byHandLabel = "routed by hand"
+	againLabel  = "reference bridge, again"
 )
 
 var subnets = [][]object{{{"subnet": "10.88.0.0/24"}}, {{"subnet": "2001:db8:88::/64"}}}
@@ -92,6 +94,7 @@ func (o *options) networks() ([]*network, error) {
 		nft := object{"ipMasq": true, "ipMasqBackend": "nftables"}
 		all = append(all,
 			&network{label: referenced, kind: chart.Theirs, program: program, conf: theirs},
+			&network{label: againLabel, kind: chart.Theirs, program: program, conf: theirs},
 			&network{label: referenced + ", ipMasq", kind: chart.Theirs, program: program, conf: with(theirs, nft), masked: true})
 	}
 	var chosen []*network

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -114,8 +115,8 @@ func (o *options) run() (err error) {
 	for round := range o.rounds {
 		fmt.Fprintf(os.Stderr, "bench/data: round %d of %d, after %.0f s\n", round+1, o.rounds, time.Since(start).Seconds())
 		for _, l := range lines {
-			for i := range networks { // each round begins with another, so that none always follows the same
-				n := networks[(i+round)%len(networks)]
+			for _, i := range rand.Perm(len(networks)) { // none always follows the same
+				n := networks[i]
 				value, err := o.measure(l, n)
 				if err != nil {
 					return fmt.Errorf("%s: %s: %w", n.label, l, err)
