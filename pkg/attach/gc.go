@@ -22,6 +22,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 		return err
 	}
 	defer m.close()
+	m.inherits(cfg)
 	if !cfg.ValidGiven {
 		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: this plugin keeps every attachment it finds")
 	}

@@ -25,12 +25,15 @@ func (m *machine) openForward(o plan.ForwardAccept) (bool, error) {
 func (m *machine) retireIsolation(cfg *netconf.Config, empty bool) error {
 	switch {
 	case !empty && cfg.Ingress == netconf.IngressOpen:
-		return m.firewall.OpenIngress(cfg.Network)
+		return possible(m.firewall.OpenIngress(cfg.Network))
 	case !empty:
 		return nil
 	}
-	return errors.Join(m.firewall.RetireIngress(cfg.Network), m.firewall.RetireForwardAccept(cfg.Network),
-		m.undoShared(plan.SourceCheck{}, ""), m.undoShared(plan.PortIngress{}, ""))
+	link, _ := plan.HostSide(cfg)
+	accept := plan.ForwardAccept{Network: cfg.Network, Link: link}
+	accept.IPv4, accept.IPv6 = families(cfg)
+	return errors.Join(possible(m.firewall.RetireIngress(cfg.Network)), possible(m.firewall.RetireForwardAccept(accept)),
+		possible(m.undoShared(plan.SourceCheck{}, "")), possible(m.undoShared(plan.PortIngress{}, "")))
 }
 
 // isolationPossible fails where the kernel lacks what keeps a network's promises.

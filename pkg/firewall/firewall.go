@@ -12,6 +12,9 @@ import (
 
 // Firewall is the plugin's nftables table in one network namespace. It belongs to one goroutine.
 type Firewall struct {
+	// Survey looks for other networks when one is retired; nil: there are none.
+	Survey Survey
+
 	conn conn
 }
 

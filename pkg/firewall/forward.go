@@ -411,21 +411,52 @@ func (f *Firewall) ObserveForwardAccept(a plan.ForwardAccept) (plan.ForwardAccep
 	return a, err
 }
 
-// RetireForwardAccept removes the rules of a network from the chains of others.
-func (f *Firewall) RetireForwardAccept(network string) error {
-	return f.transact(query{}, f.conn.commit, func(*state) ([]message, error) {
+// RetireForwardAccept removes the rules of a network from the chains of others. Those for a bridge that another network has
+// containers on become that one's.
+func (f *Firewall) RetireForwardAccept(a plan.ForwardAccept) error {
+	heirs, err := f.heirs()
+	if err != nil {
+		return err
+	}
+	heir, gone := heirs.Behind(a.Link.Name), false
+	err = f.transact(query{}, f.conn.commit, func(*state) ([]message, error) {
 		chains, err := f.conn.forwarding()
 		if err != nil {
 			return nil, err
 		}
 		var msgs []message
+		gone = false
 		for _, c := range chains {
-			for _, r := range c.rules {
-				if r.note == lease.NetworkAlias(network) {
-					msgs = append(msgs, c.deleteRule(r))
-				}
-			}
+			more := c.leave(a, heir)
+			msgs, gone = append(msgs, more...), gone || len(more) > 0
 		}
 		return msgs, nil
 	})
+	if err != nil || !gone || heir != "" {
+		return err
+	}
+	// Who saw the rules before they went, and came after the look for heirs, gets them back.
+	if heirs, err = f.heirs(); err != nil || heirs.Behind(a.Link.Name) == "" {
+		return err
+	}
+	a.Network = heirs.Behind(a.Link.Name)
+	_, err = f.ApplyForwardAccept(a)
+	return err
+}
+
+// leave returns the messages that remove a network's rules, or make an heir's of those for the network's link.
+func (c foreignChain) leave(a plan.ForwardAccept, heir string) []message {
+	var msgs []message
+	for i, r := range c.rules {
+		if r.note != lease.NetworkAlias(a.Network) {
+			continue
+		}
+		for _, want := range c.acceptRules(a.Link) {
+			if heir != "" && sameExpressions(want, essence(r.exprs)) {
+				msgs = append(msgs, c.addRule(want, lease.NetworkAlias(heir), &c.rules[i]))
+			}
+		}
+		msgs = append(msgs, c.deleteRule(r))
+	}
+	return msgs
 }

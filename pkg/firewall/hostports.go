@@ -126,15 +126,33 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 				alive = alive || who != ""
 			}
 		}
-		for _, x := range everything {
-			if !alive && x.note == lease.NetworkAlias(network) {
-				e.remove(x)
+		if !alive {
+			if err := e.leaveLinks(network, everything, f.heirs); err != nil {
+				return nil, err
 			}
 		}
 		gone = portsOf(e.drop)
 		return e.leave(network)
 	})
 	return gone, err
+}
+
+// leaveLinks removes what a network has said of links, or leaves it to another that is behind the same.
+func (e *edit) leaveLinks(network string, everything []entry, survey Survey) error {
+	heirs, err := survey()
+	if err != nil {
+		return err
+	}
+	for _, x := range everything {
+		if !x.belongsTo(lease.NetworkAlias(network)) {
+			continue
+		}
+		e.remove(x)
+		if heir := heirs.Behind(linkOf(x)); heir != "" {
+			e.add(x.left(heir))
+		}
+	}
+	return nil
 }
 
 // ownEntries is what one attachment has: its ports, its link where that is its own, and last the index that counts them.
@@ -303,7 +321,7 @@ func (e entry) holder() string {
 // of reports whether an entry belongs to an attachment of a network.
 func (e entry) of(network string) bool {
 	_, alias, _ := strings.Cut(e.note, " ")
-	return e.holder() != "" && strings.HasPrefix(alias, strings.TrimPrefix(lease.NetworkAlias(network), "network ")+"/")
+	return e.holder() != "" && strings.HasPrefix(alias, lease.Network(network)+"/")
 }
 
 // number is what a comment begins with.

@@ -192,7 +192,7 @@ func (c *claim) links(found map[string]entry) {
 		switch {
 		case want && !there:
 			c.add(e)
-		case !want && there && have.note == e.note:
+		case !want && there && have.belongsTo(e.note):
 			c.remove(have)
 		}
 	}

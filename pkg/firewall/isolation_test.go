@@ -201,9 +201,9 @@ func TestForwardListing(t *testing.T) {
 			if got, err := f.ObserveForwardAccept(a); err != nil || got.State != "ok" {
 				t.Errorf("%q, %v", got.State, err)
 			}
-			must(t, f.RetireForwardAccept("another"))
+			must(t, f.RetireForwardAccept(plan.ForwardAccept{Network: "another"}))
 			listed(t, name)
-			must(t, f.RetireForwardAccept("podnet"))
+			must(t, f.RetireForwardAccept(plan.ForwardAccept{Network: "podnet"}))
 			if after := nft(t, "-a", "list", "ruleset"); after != before {
 				t.Errorf("afterwards\n%s", after)
 			}
@@ -253,7 +253,7 @@ func TestForwardRulesSurviveIptables(t *testing.T) {
 		if names, err := f.Dropping(a); err != nil || !slices.Equal(names, []string{"nftables chain inet mine forward"}) {
 			t.Errorf("%q, %v", names, err)
 		}
-		must(t, f.RetireForwardAccept("podnet"))
+		must(t, f.RetireForwardAccept(plan.ForwardAccept{Network: "podnet"}))
 		if left := nft(t, "list", "ruleset"); strings.Contains(left, "accept\n") {
 			t.Errorf("left:\n%s", left)
 		}

@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"github.com/veth-cni/veth/pkg/plan"
+
 	"net/netip"
 	"reflect"
 	"slices"
@@ -150,21 +152,15 @@ func TestJoinIgnoresAnEndWithoutStart(t *testing.T) {
 	}
 }
 
-func TestOwner(t *testing.T) {
-	long := strings.Repeat("n", 112)
-	for name, c := range map[string]struct{ network, want string }{
-		"short":    {"podnet", "podnet"},
-		"at limit": {long, long},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := owner(c.network); got != c.want {
-				t.Errorf("got %q", got)
-			}
-		})
+// nft takes no comment of more than 128 bytes.
+func TestOwnersFitAComment(t *testing.T) {
+	long, hostEnd := strings.Repeat("n", 200), "veth0123456789a"
+	a, b := plan.Masquerade{Network: long + "a", Holder: hostEnd}, plan.Masquerade{Network: long + "b", Holder: hostEnd}
+	if x, y := ownerOf(a), ownerOf(b); len(x) > 128 || x == y {
+		t.Errorf("owners with long names are %q and %q", x, y)
 	}
-	a, b := owner(long+"a"), owner(long+"b")
-	if len(a) != 112 || len(b) != 112 || a == b {
-		t.Errorf("longer names become %q and %q", a, b)
+	if got := ownerOf(plan.Masquerade{Network: "podnet"}); got != "podnet" {
+		t.Errorf("got %q", got)
 	}
 }
 
