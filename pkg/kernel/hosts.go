@@ -44,7 +44,7 @@ func (s *side) kept(a netip.Addr) (hosts, error) {
 // describe says in words who keeps an address, and on which interface.
 func (s *side) describe(h hosts) string {
 	message, err := s.getLink(h.link)
-	if h.link == 0 || err != nil {
+	if err != nil { // no interface, or one that is gone
 		return "the host, as " + h.as + " of its own"
 	}
 	return fmt.Sprintf("the host, as %s of its interface %s", h.as, readLink(message).Attrs().Name)
