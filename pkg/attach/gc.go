@@ -32,8 +32,11 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	if empty {
 		failed = append(failed, m.node.Retire(cfg.Network))
 	}
-	if empty || cfg.IPAM.Delegated() {
-		failed = append(failed, possible(m.retireMasquerade(cfg.Network, empty)))
+	switch {
+	case empty:
+		failed = append(failed, possible(m.firewall.RetireMasquerade(cfg.Network)))
+	case cfg.IPAM.Delegated():
+		failed = append(failed, possible(m.firewall.CollectMasquerade(cfg.Network, m.tenants())))
 	}
 	failed = append(failed, m.retireIsolation(cfg, empty))
 	if cfg.IPAM.Delegated() {
@@ -60,18 +63,4 @@ func (m *machine) collect(cfg *netconf.Config, there []kernel.Attached) (int, er
 	}
 	left, err := m.node.RemoveAll(forgotten)
 	return kept + len(left), err
-}
-
-// retireMasquerade takes back the single addresses of host ends that are gone, and, of an empty network, all.
-func (m *machine) retireMasquerade(network string, empty bool) error {
-	subnets, err := m.firewall.List(network)
-	failed := []error{err}
-	for _, s := range subnets {
-		who, err := m.node.Tenant(s.Holder)
-		failed = append(failed, err)
-		if empty || s.Holder != "" && who == "" && err == nil {
-			failed = append(failed, m.firewall.Undo(s))
-		}
-	}
-	return errors.Join(failed...)
 }

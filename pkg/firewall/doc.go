@@ -50,7 +50,8 @@
 // from after. Each batch here names the ruleset generation (NFNL_BATCH_GENID) that its decision was made on; when
 // anyone has committed since, the kernel answers ERESTART before it looks at the batch, and the decision is made anew.
 // So what was looked at is what gets changed: of 16 processes that find no table one creates it, and the others look
-// again and find theirs made or add only an element; a table is deleted only while it is still without elements.
+// again and find theirs made or add only an element; a table is deleted only while it is still without elements. While a
+// batch is being committed a look may find the old under the new generation, or some of both: see sweep and examine.
 //
 // # Subnets that overlap
 //

@@ -55,6 +55,13 @@ func addTable(p part) message {
 	return m
 }
 
+// wakeTable hooks the chains of a dormant table.
+func wakeTable(p part) message {
+	m := addTable(p)
+	m.what = "wake the table, which is dormant"
+	return m
+}
+
 func deleteTable() message {
 	return change("delete the table", unix.NFT_MSG_DELTABLE, 0, func(w *encoder) {
 		w.text(unix.NFTA_TABLE_NAME, tableName)

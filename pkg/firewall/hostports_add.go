@@ -22,7 +22,7 @@ func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool
 }
 
 func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
-	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(q, func(s *state) ([]message, error) {
 		c := claim{edit: edit{conn: &f.conn, state: s}, ports: h, living: living}
 		if err := c.decide(); err != nil {
 			return nil, err
@@ -206,7 +206,7 @@ func all(found map[string]entry, want []entry) bool {
 func (f *Firewall) ObserveHostPorts(want plan.HostPorts, living Living) (plan.HostPorts, error) {
 	got := want
 	err := retry(func() error {
-		s, err := f.conn.look(query{part: partOf(want)})
+		s, err := f.conn.examine(query{part: partOf(want)})
 		if err != nil {
 			return err
 		}

@@ -217,7 +217,7 @@ func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 	if f.ingressSettled(i, n) {
 		return false, nil
 	}
-	err = f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(query{part: ingress()}, func(s *state) ([]message, error) {
 		var msgs []message
 		if len(s.defects()) > 0 {
 			msgs = s.repair()
@@ -252,7 +252,7 @@ func (f *Firewall) ingressSettled(i plan.Ingress, n networkIngress) bool {
 func (f *Firewall) ObserveIngress(want plan.Ingress) (got plan.Ingress, err error) {
 	n := ingressOf(want)
 	err = retry(func() error {
-		s, err := f.conn.look(query{part: ingress()})
+		s, err := f.conn.examine(query{part: ingress()})
 		if err != nil {
 			return err
 		}
@@ -281,17 +281,14 @@ func (f *Firewall) RetireIngress(network string) error { return f.retireIngress(
 func (f *Firewall) OpenIngress(network string) error { return f.retireIngress(network, true) }
 
 func (f *Firewall) retireIngress(network string, keepPods bool) error {
-	last := false
-	err := f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
+	return f.retire(ingress(), query{part: ingress()}, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
-		own, others, err := e.ingressBy(lease.NetworkAlias(network))
+		own, err := e.ingressBy(lease.NetworkAlias(network))
 		if err != nil {
 			return nil, err
 		}
-		kept := 0
 		for _, x := range own {
 			if pair, ok := pairOf(x); ok && keepPods {
-				kept++
 				e.settle(pair, own[pair.id()], true)
 				delete(own, x.id())
 				delete(own, pair.id())
@@ -300,35 +297,28 @@ func (f *Firewall) retireIngress(network string, keepPods bool) error {
 		for _, x := range own {
 			e.remove(x)
 		}
-		last = others+kept == 0
 		return e.messages()
 	})
-	if err != nil || !last {
-		return err
-	}
-	return f.sweep(ingress())
 }
 
-// ingressBy lists the elements of a network and counts those of others.
-func (e *edit) ingressBy(who string) (own map[string]entry, others int, err error) {
-	own = map[string]entry{}
+// ingressBy lists the elements of a network.
+func (e *edit) ingressBy(who string) (map[string]entry, error) {
+	own := map[string]entry{}
 	for _, x := range e.state.wanted {
 		if !e.state.has(x.name) {
 			continue
 		}
 		list, err := e.conn.entries(x.name)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		for _, x := range list {
 			if x.note == who {
 				own[x.id()] = x
-			} else {
-				others++
 			}
 		}
 	}
-	return own, others, nil
+	return own, nil
 }
 
 // pairOf is the element that opens a network with pods that have a policy to itself, false if x is none of podLinks or

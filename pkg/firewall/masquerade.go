@@ -115,7 +115,7 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 		return false, nil
 	}
 	doubted := false
-	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(query{part: masquerading(), spans: []string{fam.set}}, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
 		if len(s.defects()) > 0 {
@@ -199,27 +199,44 @@ func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 // changed its subnet, not for a DEL.
 func (f *Firewall) Undo(m plan.Masquerade) error {
 	gone := spanOf(m.Subnet, ownerOf(m))
-	return f.unmask(func(have span) bool { return have == gone })
+	return f.unmask(func(have span) (bool, error) { return have == gone, nil })
 }
 
 // Unmask removes the single addresses of a host end, whichever they are.
 func (f *Firewall) Unmask(network, hostEnd string) error {
 	holder := ownerOf(plan.Masquerade{Network: network, Holder: hostEnd})
-	return f.unmask(func(have span) bool { return have.owner == holder })
+	return f.unmask(func(have span) (bool, error) { return have.owner == holder, nil })
 }
 
-func (f *Firewall) unmask(goes func(span) bool) error {
-	others := 0
-	err := f.transact(query{part: masquerading(), spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
+// RetireMasquerade removes all subnets of a network, and the single addresses of its host ends.
+func (f *Firewall) RetireMasquerade(network string) error {
+	return f.unmask(func(have span) (bool, error) { return have.network() == owner(network), nil })
+}
+
+// CollectMasquerade removes the single addresses of a network's host ends that are gone.
+func (f *Firewall) CollectMasquerade(network string, living Living) error {
+	return f.unmask(func(have span) (bool, error) {
+		if have.hostEnd() == "" || have.network() != owner(network) {
+			return false, nil
+		}
+		who, err := living(have.hostEnd())
+		return who == "", err
+	})
+}
+
+func (f *Firewall) unmask(goes func(span) (bool, error)) error {
+	p := masquerading()
+	return f.retire(p, query{part: p, brief: true, whole: true, spans: subnetSets}, func(s *state) ([]message, error) {
 		var msgs []message
-		others = 0
 		for _, name := range subnetSets {
 			var gone []span
 			for _, have := range s.spans(name) {
-				if goes(have) {
+				goes, err := goes(have)
+				if err != nil {
+					return nil, err
+				}
+				if goes {
 					gone = append(gone, have)
-				} else {
-					others++
 				}
 			}
 			if len(gone) > 0 {
@@ -231,30 +248,6 @@ func (f *Firewall) unmask(goes func(span) bool) error {
 		}
 		return msgs, nil
 	})
-	if err != nil || others > 0 {
-		return err
-	}
-	return f.sweep(masquerading())
-}
-
-// List returns the subnets that a network owns, and the single addresses of its host ends, IPv4 first, each family in
-// ascending order.
-func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
-	s, err := f.observe(query{part: masquerading(), spans: subnetSets})
-	if err != nil {
-		return nil, err
-	}
-	var list []plan.Masquerade
-	for _, name := range subnetSets {
-		for _, have := range s.spans(name) {
-			m := plan.Masquerade{Network: network, Holder: have.hostEnd()}
-			if p, ok := have.prefix(); ok && have.owner == ownerOf(m) {
-				m.Subnet = p
-				list = append(list, m)
-			}
-		}
-	}
-	return list, nil
 }
 
 var subnetSets = []string{masquerade4, masquerade6}
