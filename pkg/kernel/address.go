@@ -164,9 +164,7 @@ func (n *Node) beSole(a plan.Address, index int, added bool) (bool, error) {
 		}
 	}
 	if !a.Force {
-		return false, cnierr.New(cnierr.Conflict,
-			"%s has the address %s already: want %s to be its gateway address, or forceAddress to replace it",
-			a.Link, rivals[0].Prefix, a.Prefix)
+		return false, occupiedBy(a, rivals[0])
 	}
 	n.evicted[a.ID()] = rivals
 	for _, o := range rivals {
@@ -175,6 +173,12 @@ func (n *Node) beSole(a plan.Address, index int, added bool) (bool, error) {
 		}
 	}
 	return true, s.addAddress(a, index)
+}
+
+func occupiedBy(a, rival plan.Address) error {
+	return cnierr.New(cnierr.Conflict,
+		"%s has the address %s already: want %s to be its gateway address, or forceAddress to replace it",
+		a.Link, rival.Prefix, a.Prefix)
 }
 
 // rivals are the other addresses of an interface that a sole one does not go together with.
