@@ -25,23 +25,28 @@ func TestByHand(t *testing.T) {
 		reason, wants string
 	}{
 		{
-			foreignChain{family: unix.NFPROTO_IPV4, table: "filter", name: "FORWARD", legacy: "iptables-legacy"}, br0,
+			foreignChain{family: unix.NFPROTO_IPV4, table: "filter", name: "FORWARD", legacy: "iptables-legacy"},
+			br0,
 			"it is not of nftables", "iptables-legacy -I FORWARD -i br0 -j ACCEPT, the same with -o",
 		},
 		{
-			foreignChain{family: unix.NFPROTO_IPV6, table: "filter", name: "FORWARD", legacy: "ip6tables-legacy"}, routed,
+			foreignChain{family: unix.NFPROTO_IPV6, table: "filter", name: "FORWARD", legacy: "ip6tables-legacy"},
+			routed,
 			"it is not of nftables", "ip6tables-legacy -I FORWARD -i veth+ -j ACCEPT, the same with -o",
 		},
 		{
-			foreignChain{family: unix.NFPROTO_INET, table: "firewalld", name: "filter_FORWARD"}, br0,
+			foreignChain{family: unix.NFPROTO_INET, table: "firewalld", name: "filter_FORWARD"},
+			br0,
 			"firewalld would write it anew", "firewall-cmd --permanent --zone=trusted --add-interface=br0, firewall-cmd --reload",
 		},
 		{
-			foreignChain{family: unix.NFPROTO_INET, table: "firewalld", name: "filter_FORWARD"}, routed,
+			foreignChain{family: unix.NFPROTO_INET, table: "firewalld", name: "filter_FORWARD"},
+			routed,
 			"firewalld would write it anew", "firewall-cmd --permanent --zone=trusted --add-source=SUBNET for each subnet, firewall-cmd --reload",
 		},
 		{
-			foreignChain{family: unix.NFPROTO_BRIDGE, table: "mine", name: "forward"}, br0,
+			foreignChain{family: unix.NFPROTO_BRIDGE, table: "mine", name: "forward"},
+			br0,
 			"forwardAccept writes rules for IP alone", "nft insert rule bridge mine forward iifname veth* accept, the same with oifname",
 		},
 		{foreignChain{family: unix.NFPROTO_INET, table: "mine", name: "forward", owned: true}, br0, "its table belongs to a running program", "that program to let the network pass"},

@@ -119,7 +119,8 @@ func TestBadType(t *testing.T) {
 			`ipam.ranges: {"subnet":"10.0.0.0/8"} is not valid: want a list of lists of ranges, such as [[{"subnet": "10.88.0.0/16"}]]`,
 		},
 		{
-			"null set", Request{},
+			"null set",
+			Request{},
 			builtin(`"ranges": [null]`), 6,
 			`ipam.ranges[0]: null is not valid: want a list of ranges, as in [[{"subnet": "10.88.0.0/16"}]]`,
 		},
@@ -303,17 +304,20 @@ func TestConfigurationList(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	runBad(t, []badCase{
 		{
-			"near", Request{},
+			"near",
+			Request{},
 			veth(`"capabilities": {"mac": true, "portMapping": true}`), 2,
 			`capabilities.portMapping: unknown capability with value true; did you mean "portMappings"?`,
 		},
 		{
-			"case", Request{},
+			"case",
+			Request{},
 			veth(`"capabilities": {"ipranges": false}`), 2,
 			`capabilities.ipranges: unknown capability with value false; did you mean "ipRanges"?`,
 		},
 		{
-			"with dots", Request{},
+			"with dots",
+			Request{},
 			veth(`"capabilities": {"io.kubernetes.cri.pod-annotation": true}`), 2,
 			`capabilities.io.kubernetes.cri.pod-annotation: unknown capability with value true; ` +
 				`did you mean "io.kubernetes.cri.pod-annotations"?`,
