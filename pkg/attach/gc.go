@@ -40,10 +40,11 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 		failed = append(failed, possible(m.firewall.CollectMasquerade(cfg.Network, m.tenants())))
 	}
 	failed = append(failed, m.retireIsolation(cfg, empty))
+	err = cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "GC")
 	if cfg.IPAM.Delegated() {
-		failed = append(failed, ipam.NewDelegate(cfg).GC(ctx))
+		err = errors.Join(err, ipam.NewDelegate(cfg).GC(ctx)) // which says itself that it is of a GC
 	}
-	return cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "GC")
+	return err
 }
 
 // collect removes the forgotten attachments and counts those that stay. The name of a host end is a function of its

@@ -22,6 +22,7 @@ type state struct {
 
 type tableState struct {
 	dormant bool   // NFT_TABLE_F_DORMANT: its chains are not hooked
+	owned   bool   // it belongs to a running program, which alone may change it
 	objects uint32 // chains, sets, maps and whatever else it holds
 }
 

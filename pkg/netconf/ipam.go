@@ -34,7 +34,7 @@ func (p *parser) addresses() error {
 // ipamType fills IPAM.Type. The plugin is looked up in the directories of CNI_PATH, out of which no name may lead.
 func (p *parser) ipamType() error {
 	var raw rawIPAMType
-	if err := (decoder{anyKey: true}).decode("ipam", p.raw.IPAM, &raw); err != nil {
+	if err := (decoder{anyKey: true, lenient: p.lenient}).decode("ipam", p.raw.IPAM, &raw); err != nil {
 		return err
 	}
 	if strings.ContainsAny(raw.Type, "/\x00") || raw.Type == "." || raw.Type == ".." {
@@ -105,7 +105,7 @@ func (p *parser) pool(raw rawIPAM) error {
 		return err
 	}
 	if len(pool.Sets) == 0 {
-		return missing("ipam.ranges", `at least one range set for the built-in IPAM, such as [[{"subnet": "10.88.0.0/16"}]]`)
+		return missing("ipam.ranges", "at least one range set for the built-in IPAM, such as "+rangesExample)
 	}
 	for i, s := range raw.Exclude {
 		prefix, err := parseExclude(index("ipam.exclude", i), s)
@@ -379,6 +379,8 @@ func source(path string) string {
 }
 
 const (
+	rangesExample = `[[{"subnet": "10.88.0.0/16"}]]`
+
 	wantPrefix = `a subnet such as "10.88.0.0/16" or "2001:db8::/64"`
 	wantAddr   = `an address such as "10.88.0.9" or "2001:db8::9"`
 )

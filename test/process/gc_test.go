@@ -116,7 +116,11 @@ func TestGCGoesOnAfterAFailure(t *testing.T) {
 	h.add(config, h.Container())
 	d.called("ADD", "ADD")
 	d.fails("GC", `{"cniVersion": "1.1.0", "code": 11, "msg": "cannot collect"}`)
-	h.call("GC", with(config, `{"cni.dev/valid-attachments": []}`), nil).refused(11, `"delegate"`, "cannot collect")
+	o := h.call("GC", with(config, `{"cni.dev/valid-attachments": []}`), nil)
+	o.refused(11, `"delegate"`, "cannot collect")
+	if !strings.Contains(o.stdout, `"msg": "GC of IPAM plugin`) {
+		t.Errorf("want the verb once: %s", o.stdout)
+	}
 	d.called("GC")
 	if diff := butForwarding(node.Diff(before, h.Snapshot())); diff != "" {
 		t.Errorf("GC leaves\n%s", diff)
