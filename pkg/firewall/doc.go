@@ -56,8 +56,8 @@
 // # Subnets that overlap
 //
 // Intervals of a set may not overlap. A subnet that an element covers already, its own or a wider one of any network,
-// counts as present: a packet cannot tell the difference. Should the network that owns that element go first, the
-// element goes with it, CHECK says so, and the next ADD puts the subnet back. A subnet that contains smaller ones of
+// counts as present: a packet cannot tell the difference. Should the network that owns that element go first, another
+// with an address in it becomes its owner (see Heirs). A subnet that contains smaller ones of
 // its own network (an operator has widened it) takes their place in one transaction. One that contains or cuts an
 // element of another network is refused: the two networks would hand out the same addresses.
 //

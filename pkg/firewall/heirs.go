@@ -27,7 +27,10 @@ type Survey func() (Heirs, error)
 
 type nobody struct{}
 
-func (nobody) Behind(string) string                 { return "" }
+// Behind implements Heirs.
+func (nobody) Behind(string) string { return "" }
+
+// Within implements Heirs.
 func (nobody) Within(netip.Addr, netip.Addr) string { return "" }
 
 func (f *Firewall) heirs() (Heirs, error) {

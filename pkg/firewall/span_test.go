@@ -1,8 +1,6 @@
 package firewall
 
 import (
-	"github.com/veth-cni/veth/pkg/plan"
-
 	"net/netip"
 	"reflect"
 	"slices"
@@ -10,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
 )
 
 // spans reads "10.88.0.0/16=a" as the span of a prefix or "10.88.0.0-10.88.0.9=a" as a range, with its owner.

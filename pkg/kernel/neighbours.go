@@ -1,11 +1,15 @@
 package kernel
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
+	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/lease"
 )
 
@@ -88,4 +92,28 @@ func (n Neighbours) first(fits func(neighbour) bool) string {
 		return ""
 	}
 	return slices.Min(names)
+}
+
+// HandOver makes the bridges of a network that goes those of the others that have containers on them: who goes last removes
+// them.
+func (n *Node) HandOver(network string) error {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return err
+	}
+	others, err := n.Neighbours(network, "")
+	failed := []error{err}
+	for _, l := range links {
+		a := l.Attrs()
+		heir := others.Behind(a.Name)
+		if l.Type() != "bridge" || a.Alias != lease.NetworkAlias(network) || heir == "" {
+			continue
+		}
+		req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, a.Index)
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(lease.NetworkAlias(heir))))
+		if err := n.host.send(req); err != nil && !missing(err) {
+			failed = append(failed, cnierr.Wrap(cnierr.KernelRefused, err, "hand bridge %s over to network %s", a.Name, heir))
+		}
+	}
+	return errors.Join(failed...)
 }

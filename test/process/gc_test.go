@@ -421,3 +421,26 @@ func TestGCWithoutAView(t *testing.T) {
 		})
 	}
 }
+
+// Two networks on one bridge with addresses of one subnet: GC of the first takes nothing that the second counts on, and
+// GC of the second leaves nothing.
+func TestGCBesideANeighbour(t *testing.T) {
+	t.Parallel()
+	shared := `{"ipMasq": true, "ingressPolicy": "isolated", "forwardAccept": true, "ipam": {"type": "veth", "ranges": [[{"subnet": "10.88.0.0/24"`
+	first := with(bridged, shared+`, "rangeEnd": "10.88.0.99"}]]}}`)
+	second := with(with(bridged, `{"name": "othernet"}`), shared+`, "rangeStart": "10.88.0.100"}]]}}`)
+	h := newHost(t)
+	c1, c2 := h.Container(), h.Container()
+	before := h.Snapshot()
+	h.add(first, c1)
+	added := h.add(second, c2)
+	h.call("DEL", first, c1).succeeds()
+	nobody := `{"cni.dev/valid-attachments": []}`
+	h.call("GC", with(first, nobody), nil).succeeds()
+	h.check(second, c2, added)
+	h.call("DEL", second, c2).succeeds()
+	h.call("GC", with(second, nobody), nil).succeeds()
+	if diff := butForwarding(node.Diff(before, h.Snapshot())); diff != "" {
+		t.Errorf("both networks leave\n%s", diff)
+	}
+}
