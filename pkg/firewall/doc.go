@@ -3,11 +3,12 @@
 //
 // # What it keeps
 //
-// Everything but what only a bridge can tell lives in one table, "inet veth": one name to list, one to delete, and nothing of anyone else's beside it.
-// The table is inet, so one chain serves both address families. Its chains do not grow: a packet passes one rule per
-// address family whatever the number of networks and containers. What there is per network is an element of an
-// interval set, found in O(log n), and the element's comment names the owner, so that `nft list table inet veth`
-// answers "whose is this?" and cleaning up is a set difference. For masquerading nothing is kept per container.
+// Everything but what only a bridge can tell lives in one table, "inet veth": one name to list, one to delete, and
+// nothing of anyone else's beside it. The table is inet, so one chain serves both address families. Its chains do not
+// grow: a packet passes one rule per address family whatever the number of networks and containers. What there is per
+// network is an element of an interval set, found in O(log n), and the element's comment names the owner, so that `nft
+// list table inet veth` answers "whose is this?" and cleaning up is a set difference. For masquerading nothing is kept
+// per container.
 //
 // # Ports of the host
 //

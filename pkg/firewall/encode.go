@@ -78,7 +78,8 @@ func addSet(s set, id uint32) message {
 		w.uint32(unix.NFTA_SET_KEY_TYPE, s.key.number)
 		w.uint32(unix.NFTA_SET_KEY_LEN, s.key.size)
 		w.uint32(unix.NFTA_SET_ID, id)
-		// For nft, which otherwise lists keys and data in the wrong byte order. A name or a group alone counts as a number of the host's.
+		// For nft, which otherwise lists keys and data in the wrong byte order. A name or a group alone counts as a
+		// number of the host's.
 		order := uint32(networkOrder)
 		if s.key == typeIFName || s.key == typeDevGroup {
 			order = hostOrder

@@ -9,10 +9,10 @@ import (
 )
 
 // ApplyHostPorts makes ports of the host lead to a container. What is missing of the chains is added in the same
-// transaction. A port that another attachment has is refused with Conflict, which names the holder; so is one that is on
-// every address of the host beside one that is on a single address. What an attachment has left behind whose host end
-// is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are mapped, but for a port on every address that others
-// have on single ones.
+// transaction. A port that another attachment has is refused with Conflict, which names the holder; so is one that is
+// on every address of the host beside one that is on a single address. What an attachment has left behind whose host
+// end is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are
+// mapped, but for a port on every address that others have on single ones.
 func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
 	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true, keys: claimed(h)}, h, living)
 	if errors.Is(err, errIncomplete) || err != nil && cnierr.Of(err, 0).Code == cnierr.KernelRefused {

@@ -149,9 +149,9 @@ func broadcast(p netip.Prefix) []byte {
 	return b[:]
 }
 
-// beSole sees to it that an address, which was just added or is to be, is the only one of an interface that is to have just one IPv4
-// address and no overlapping IPv6 subnets: the bridge's gateway. Only the one who adds it has to look at the others. To
-// remove them it must go first: the kernel removes an IPv4 address's secondary ones along with it.
+// beSole sees to it that an address, which was just added or is to be, is the only one of an interface that is to have
+// just one IPv4 address and no overlapping IPv6 subnets: the bridge's gateway. Only the one who adds it has to look at
+// the others. To remove them it must go first: the kernel removes an IPv4 address's secondary ones along with it.
 func (n *Node) beSole(a plan.Address, index int, added bool) (bool, error) {
 	s := n.side(a.Place)
 	rivals, err := n.rivals(a)
