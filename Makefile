@@ -14,7 +14,7 @@ export HOME := $(CURDIR)/bin/.home
 endif
 
 # The race detector needs cgo and so a C compiler. CI must have one.
-RACE := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
+RACE := $(shell command -v "$$($(GO) env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
 
 .PHONY: help build test demo bench bench-short bench-data lint fuzz install clean
 
@@ -22,9 +22,13 @@ help: ## list the targets
 	@echo 'Wants Go 1.25 or later and, the first time, its module proxy; the tests also ip, nft, strace, a C compiler.'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# What the installed binaries are made of.
+SOURCES := go.mod go.sum $(shell find pkg plugins -name '*.go' ! -name '*_test.go')
+
 build: ## static binaries in bin/: the plugin, and cnitool to drive it by hand
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' \
 		-o bin/ ./plugins/... github.com/containernetworking/cni/cnitool
+	@touch bin/veth bin/vethctl # the linker leaves alone what would come out the same
 
 test: build ## every test, as any user, in namespaces of their own; go test -v ./... shows what is skipped
 ifeq ($(RACE),)
@@ -59,7 +63,14 @@ fuzz: ## each fuzz target for FUZZTIME
 		done; \
 	done
 
-install: build ## bin/veth to $(DESTDIR)$(CNI_BIN), bin/vethctl to $(DESTDIR)$(BINDIR), usually as root
+# For install, which wants no Go where bin/ is current: the PATH that sudo sets seldom has it.
+bin/veth: $(SOURCES)
+	@$(MAKE) build
+
+bin/vethctl: bin/veth
+	@test -x $@ || $(MAKE) build
+
+install: bin/veth bin/vethctl ## bin/veth to $(DESTDIR)$(CNI_BIN), bin/vethctl to $(DESTDIR)$(BINDIR), usually as root
 	install -D -m 755 bin/veth $(DESTDIR)$(CNI_BIN)/veth
 	install -D -m 755 bin/vethctl $(DESTDIR)$(BINDIR)/vethctl
 

@@ -31,6 +31,7 @@ func Add(ctx context.Context, cfg *netconf.Config, deliver func(*current.Result)
 		return err
 	}
 	defer m.close()
+	m.inherits(cfg)
 	if err := m.node.Enter(cfg.Attachment.Netns); err != nil {
 		return err
 	}

@@ -26,10 +26,11 @@ func Del(ctx context.Context, cfg *netconf.Config) error {
 	failed = append(failed,
 		m.node.Detach(owner, kernel.Removal{Wait: cfg.SyncDelete || orphansStay(), Hold: m.firewall.Descriptors()}),
 		possible(m.unmask(cfg)))
+	err = cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "DEL")
 	if cfg.IPAM.Delegated() {
-		failed = append(failed, ipam.NewDelegate(cfg).Del(ctx))
+		err = errors.Join(err, ipam.NewDelegate(cfg).Del(ctx)) // which says itself that it is of a DEL
 	}
-	return cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "DEL")
+	return err
 }
 
 // orphansStay reports whether a child that outlives this process may never be reaped: its new parent is process 1 of the PID

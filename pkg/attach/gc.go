@@ -22,6 +22,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 		return err
 	}
 	defer m.close()
+	m.inherits(cfg)
 	if !cfg.ValidGiven {
 		fmt.Fprintln(log, "veth: GC without cni.dev/valid-attachments: this plugin keeps every attachment it finds")
 	}
@@ -30,16 +31,20 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	failed := []error{unlisted, err, possible(m.collectPorts(cfg.Network))}
 	empty := kept == 0 && unlisted == nil
 	if empty {
-		failed = append(failed, m.node.Retire(cfg.Network))
+		failed = append(failed, m.node.HandOver(cfg.Network), m.node.Retire(cfg.Network))
 	}
-	if empty || cfg.IPAM.Delegated() {
-		failed = append(failed, possible(m.retireMasquerade(cfg.Network, empty)))
+	switch {
+	case empty:
+		failed = append(failed, possible(m.firewall.RetireMasquerade(cfg.Network)))
+	case cfg.IPAM.Delegated():
+		failed = append(failed, possible(m.firewall.CollectMasquerade(cfg.Network, m.tenants())))
 	}
 	failed = append(failed, m.retireIsolation(cfg, empty))
+	err = cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "GC")
 	if cfg.IPAM.Delegated() {
-		failed = append(failed, ipam.NewDelegate(cfg).GC(ctx))
+		err = errors.Join(err, ipam.NewDelegate(cfg).GC(ctx)) // which says itself that it is of a GC
 	}
-	return cnierr.Wrap(cnierr.CleanupFailed, errors.Join(failed...), "GC")
+	return err
 }
 
 // collect removes the forgotten attachments and counts those that stay. The name of a host end is a function of its
@@ -60,18 +65,4 @@ func (m *machine) collect(cfg *netconf.Config, there []kernel.Attached) (int, er
 	}
 	left, err := m.node.RemoveAll(forgotten)
 	return kept + len(left), err
-}
-
-// retireMasquerade takes back the single addresses of host ends that are gone, and, of an empty network, all.
-func (m *machine) retireMasquerade(network string, empty bool) error {
-	subnets, err := m.firewall.List(network)
-	failed := []error{err}
-	for _, s := range subnets {
-		who, err := m.node.Tenant(s.Holder)
-		failed = append(failed, err)
-		if empty || s.Holder != "" && who == "" && err == nil {
-			failed = append(failed, m.firewall.Undo(s))
-		}
-	}
-	return errors.Join(failed...)
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/firewall"
 	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
@@ -60,8 +61,15 @@ func (m *machine) withdraw(owner lease.Owner, claimed []plan.HostPort) error {
 
 // collectPorts removes the ports of a network's attachments that are gone.
 func (m *machine) collectPorts(network string) error {
+	gone, err := m.firewall.CollectHostPorts(network, m.tenants())
+	warn(m.node.ForgetFlowsOutOf(gone))
+	return err
+}
+
+// tenants asks for each host end once: a decision that is made anew, because others change the ruleset, asks again.
+func (m *machine) tenants() firewall.Living {
 	known := map[string]string{}
-	gone, err := m.firewall.CollectHostPorts(network, func(hostEnd string) (string, error) {
+	return func(hostEnd string) (string, error) {
 		who, ok := known[hostEnd]
 		if ok {
 			return who, nil
@@ -69,9 +77,7 @@ func (m *machine) collectPorts(network string) error {
 		who, err := m.node.Tenant(hostEnd)
 		known[hostEnd] = who
 		return who, err
-	})
-	warn(m.node.ForgetFlowsOutOf(gone))
-	return err
+	}
 }
 
 // warn tells the runtime's log what an operator should know, and what is no reason to fail. Nor is a log that is gone, of

@@ -3,9 +3,11 @@ package attach
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/firewall"
 	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 )
@@ -25,12 +27,15 @@ func (m *machine) openForward(o plan.ForwardAccept) (bool, error) {
 func (m *machine) retireIsolation(cfg *netconf.Config, empty bool) error {
 	switch {
 	case !empty && cfg.Ingress == netconf.IngressOpen:
-		return m.firewall.OpenIngress(cfg.Network)
+		return possible(m.firewall.OpenIngress(cfg.Network))
 	case !empty:
 		return nil
 	}
-	return errors.Join(m.firewall.RetireIngress(cfg.Network), m.firewall.RetireForwardAccept(cfg.Network),
-		m.undoShared(plan.SourceCheck{}, ""), m.undoShared(plan.PortIngress{}, ""))
+	link, _ := plan.HostSide(cfg)
+	accept := plan.ForwardAccept{Network: cfg.Network, Link: link}
+	accept.IPv4, accept.IPv6 = families(cfg)
+	return errors.Join(possible(m.firewall.RetireIngress(cfg.Network)), possible(m.firewall.RetireForwardAccept(accept)),
+		possible(m.undoShared(plan.SourceCheck{}, "")), possible(m.undoShared(plan.PortIngress{}, "")))
 }
 
 // isolationPossible fails where the kernel lacks what keeps a network's promises.
@@ -86,9 +91,28 @@ func forwarded(cfg *netconf.Config, m *machine) error {
 	if err != nil || len(dropping) == 0 {
 		return err
 	}
-	return cnierr.New(cnierr.NotAvailable, "%s: drops what the host forwards, so containers of network %s reach the host and "+
-		"nothing beyond: want forwardAccept true to open it, or rules of your own there and forwardAccept false",
-		strings.Join(dropping, ", "), cfg.Network)
+	return dropped(cfg.Network, dropping)
+}
+
+// dropped says what helps a network: forwardAccept where it can open all chains, and otherwise rules by hand in each of
+// them, for only without it does STATUS take their word.
+func dropped(network string, dropping []firewall.Obstacle) error {
+	const dead = "%s: drops what the host forwards, so containers of network %s reach the host and nothing beyond: want "
+	var names []string
+	var byHand []error
+	for _, o := range dropping {
+		names = append(names, o.Chain)
+		why := ""
+		if o.Reason != "" {
+			why = " (not forwardAccept true: " + o.Reason + ")"
+		}
+		byHand = append(byHand, cnierr.New(cnierr.NotAvailable, dead+"%s, and forwardAccept false%s", o.Chain, network, o.ByHand, why))
+	}
+	if slices.ContainsFunc(dropping, func(o firewall.Obstacle) bool { return o.Reason != "" }) {
+		return errors.Join(byHand...)
+	}
+	return cnierr.New(cnierr.NotAvailable, dead+"forwardAccept true to open it, or rules of your own there and forwardAccept false",
+		strings.Join(names, ", "), network)
 }
 
 // passage is what a network needs of firewalls of others, false if nothing: the host forwards packets for a network whose

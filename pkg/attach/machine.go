@@ -7,6 +7,7 @@ import (
 
 	"github.com/veth-cni/veth/pkg/firewall"
 	"github.com/veth-cni/veth/pkg/kernel"
+	"github.com/veth-cni/veth/pkg/netconf"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -23,6 +24,12 @@ func open() (*machine, error) {
 		return nil, err
 	}
 	return &machine{node: node, firewall: firewall.Open()}, nil
+}
+
+// inherits lets others keep what the network of a configuration leaves and they count on.
+func (m *machine) inherits(cfg *netconf.Config) {
+	link, _ := plan.HostSide(cfg)
+	m.firewall.Survey = func() (firewall.Heirs, error) { return m.node.Neighbours(cfg.Network, link.Name) }
 }
 
 func (m *machine) close() {

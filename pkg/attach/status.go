@@ -19,13 +19,15 @@ func Status(ctx context.Context, cfg *netconf.Config) error {
 		return err
 	}
 	defer m.close()
+	var offered plan.Addresses
 	for _, check := range []func() error{
-		func() error { return addressesAvailable(ctx, cfg, m) },
+		func() error { offered, err = m.offered(ctx, cfg); return err },
 		func() error { return settable(cfg, m) },
 		func() error { return bridgeFits(cfg, m) },
 		func() error { return featuresPresent(cfg, m) },
 		func() error { return allowed(cfg, netconf.SysctlAllowList) },
 		func() error { return reversePathHarmless(cfg, m) },
+		func() error { return m.rehearse(cfg, offered) },
 		func() error { return forwarded(cfg, m) },
 	} {
 		if err := check(); err != nil {
@@ -44,17 +46,18 @@ func unavailable(err error) error {
 	return e
 }
 
-func addressesAvailable(ctx context.Context, cfg *netconf.Config, m *machine) error {
+// offered is what an ADD would get from the built-in IPAM. Of another nobody knows before it gives.
+func (m *machine) offered(ctx context.Context, cfg *netconf.Config) (plan.Addresses, error) {
 	switch {
 	case cfg.IPAM.Builtin():
 		if _, err := ipam.ResolvConf(cfg.IPAM.ResolvConf); err != nil {
-			return err
+			return plan.Addresses{}, err
 		}
-		return ipam.Available(cfg, m.node)
+		return ipam.Offer(cfg, m.node)
 	case cfg.IPAM.Delegated():
-		return ipam.NewDelegate(cfg).Status(ctx)
+		return plan.Addresses{}, ipam.NewDelegate(cfg).Status(ctx)
 	}
-	return nil
+	return plan.Addresses{}, nil
 }
 
 func featuresPresent(cfg *netconf.Config, m *machine) error {

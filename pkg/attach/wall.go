@@ -54,7 +54,7 @@ func (m *machine) wall(o plan.Object) (wall, bool) {
 		return wall{
 			apply:   func() (bool, error) { return named(m.openForward(o)) },
 			observe: func() (plan.Object, error) { return m.firewall.ObserveForwardAccept(o) },
-			undo:    func() error { return m.firewall.RetireForwardAccept(o.Network) },
+			undo:    func() error { return m.firewall.RetireForwardAccept(o) },
 		}, true
 	}
 	return wall{}, false

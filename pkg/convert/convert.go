@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	libversion "github.com/containernetworking/cni/pkg/version"
+
 	"github.com/veth-cni/veth/pkg/netconf"
 )
 
@@ -75,6 +77,7 @@ func Convert(input []byte) (Result, error) {
 	}
 	c.defaultRoutes(plugins[first])
 	c.order(plugins, first)
+	c.version(list)
 	c.remark(Remark{Text: "what the old plugins set up and leased is not taken over: drain the node, put the new list in the " +
 		"place of the old one, and start its containers anew"})
 	list.set("plugins", c.chain(plugins, first))
@@ -244,6 +247,30 @@ func (c *converter) order(plugins []plugin, first int) {
 			c.remark(Remark{Path: p.path, Text: fmt.Sprintf("%s stays in the list as it is", p.kind)})
 		}
 	}
+}
+
+// version tells of verbs that a runtime does not call for the list, because its version of the specification lacks them.
+// Of several versions the highest that a runtime knows counts (CNI spec 1.1.0, section 1, "cniVersions").
+func (c *converter) version(list object) {
+	var all []string
+	_ = json.Unmarshal(list.get("cniVersions"), &all) // what is no list of versions is the runtime's to refuse
+	has := func(least string) bool {
+		return slices.ContainsFunc(append(all, list.text("cniVersion")), func(v string) bool {
+			enough, err := libversion.GreaterThanOrEqualTo(v, least)
+			return err == nil && enough
+		})
+	}
+	lacks := ""
+	switch {
+	case has("1.1.0"):
+		return
+	case has("0.4.0"):
+		lacks = "GC and STATUS (from 1.1.0 on)"
+	default:
+		lacks = "CHECK (from 0.4.0 on), GC and STATUS (from 1.1.0 on)"
+	}
+	c.remark(Remark{Path: "cniVersion", Value: shown(list.get("cniVersion")), Text: "runtimes do not call " + lacks +
+		" for such a list: raise it if yours can; containerd 2 takes 1.1.0, before it and podman 4 take 1.0.0"})
 }
 
 // accepted holds the veth plugin to what the plugin itself takes, as a runtime would hand it over.

@@ -97,7 +97,7 @@ func (f *Firewall) applyPart(p part) (created bool, err error) {
 	if s, err := f.observe(query{part: p, brief: true}); err == nil && len(s.defects()) == 0 {
 		return false, nil
 	}
-	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(query{part: p}, func(s *state) ([]message, error) {
 		created = len(s.chains) == 0
 		if len(s.defects()) == 0 {
 			return nil, nil

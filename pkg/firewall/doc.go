@@ -3,11 +3,12 @@
 //
 // # What it keeps
 //
-// Everything but what only a bridge can tell lives in one table, "inet veth": one name to list, one to delete, and nothing of anyone else's beside it.
-// The table is inet, so one chain serves both address families. Its chains do not grow: a packet passes one rule per
-// address family whatever the number of networks and containers. What there is per network is an element of an
-// interval set, found in O(log n), and the element's comment names the owner, so that `nft list table inet veth`
-// answers "whose is this?" and cleaning up is a set difference. For masquerading nothing is kept per container.
+// Everything but what only a bridge can tell lives in one table, "inet veth": one name to list, one to delete, and
+// nothing of anyone else's beside it. The table is inet, so one chain serves both address families. Its chains do not
+// grow: a packet passes one rule per address family whatever the number of networks and containers. What there is per
+// network is an element of an interval set, found in O(log n), and the element's comment names the owner, so that `nft
+// list table inet veth` answers "whose is this?" and cleaning up is a set difference. For masquerading nothing is kept
+// per container.
 //
 // # Ports of the host
 //
@@ -50,13 +51,14 @@
 // from after. Each batch here names the ruleset generation (NFNL_BATCH_GENID) that its decision was made on; when
 // anyone has committed since, the kernel answers ERESTART before it looks at the batch, and the decision is made anew.
 // So what was looked at is what gets changed: of 16 processes that find no table one creates it, and the others look
-// again and find theirs made or add only an element; a table is deleted only while it is still without elements.
+// again and find theirs made or add only an element; a table is deleted only while it is still without elements. While a
+// batch is being committed a look may find the old under the new generation, or some of both: see sweep and examine.
 //
 // # Subnets that overlap
 //
 // Intervals of a set may not overlap. A subnet that an element covers already, its own or a wider one of any network,
-// counts as present: a packet cannot tell the difference. Should the network that owns that element go first, the
-// element goes with it, CHECK says so, and the next ADD puts the subnet back. A subnet that contains smaller ones of
+// counts as present: a packet cannot tell the difference. Should the network that owns that element go first, another
+// with an address in it becomes its owner (see Heirs). A subnet that contains smaller ones of
 // its own network (an operator has widened it) takes their place in one transaction. One that contains or cuts an
 // element of another network is refused: the two networks would hand out the same addresses.
 //

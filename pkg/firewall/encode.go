@@ -55,6 +55,13 @@ func addTable(p part) message {
 	return m
 }
 
+// wakeTable hooks the chains of a dormant table.
+func wakeTable(p part) message {
+	m := addTable(p)
+	m.what = "wake the table, which is dormant"
+	return m
+}
+
 func deleteTable() message {
 	return change("delete the table", unix.NFT_MSG_DELTABLE, 0, func(w *encoder) {
 		w.text(unix.NFTA_TABLE_NAME, tableName)
@@ -71,7 +78,8 @@ func addSet(s set, id uint32) message {
 		w.uint32(unix.NFTA_SET_KEY_TYPE, s.key.number)
 		w.uint32(unix.NFTA_SET_KEY_LEN, s.key.size)
 		w.uint32(unix.NFTA_SET_ID, id)
-		// For nft, which otherwise lists keys and data in the wrong byte order. A name or a group alone counts as a number of the host's.
+		// For nft, which otherwise lists keys and data in the wrong byte order. A name or a group alone counts as a
+		// number of the host's.
 		order := uint32(networkOrder)
 		if s.key == typeIFName || s.key == typeDevGroup {
 			order = hostOrder

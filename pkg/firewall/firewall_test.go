@@ -198,8 +198,8 @@ func TestSingleAddresses(t *testing.T) {
 		want := []plan.Masquerade{
 			single("10.88.0.5/32", one), single("10.88.0.6/32", other), single("10.88.0.7/32", other), single("2001:db8::5/128", one),
 		}
-		if got, err := f.List(network); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("got %v, %v; want %v", got, err, want)
+		if got := owned(t, f, network); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
 		}
 		if _, err := f.Apply(plan.Masquerade{
 			Subnet: netip.MustParsePrefix("10.88.0.5/32"), Network: "lab", Holder: other,
@@ -213,8 +213,8 @@ func TestSingleAddresses(t *testing.T) {
 		must(t, f.Unmask(network, one))
 		missing(t, f, subnet("2001:db8::5/128", network), "nftables set masquerade6 lacks 2001:db8::5/128")
 		apply(t, f, subnet("10.88.0.0/29", network))
-		if got, err := f.List(network); err != nil || len(got) != 1 {
-			t.Errorf("below a subnet there is still %v, %v", got, err)
+		if got := owned(t, f, network); len(got) != 1 {
+			t.Errorf("below a subnet there is still %v", got)
 		}
 		must(t, f.Unmask(network, other))
 		undo(t, f, subnet("10.88.0.0/29", network))
@@ -222,23 +222,54 @@ func TestSingleAddresses(t *testing.T) {
 	}
 }
 
-func TestList(t *testing.T) {
-	f := fresh(t)
-	for _, want := range [][]plan.Masquerade{nil, {pods4, pods6}} {
-		apply(t, f, want...)
-		got, err := f.List("podnet")
-		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("got %v, %v; want %v", got, err, want)
+// owned lists the subnets of a network, and the single addresses of its host ends, IPv4 first, each family in ascending
+// order.
+func owned(t *testing.T, f *Firewall, network string) []plan.Masquerade {
+	t.Helper()
+	s, err := f.observe(query{part: masquerading(), spans: subnetSets})
+	must(t, err)
+	var list []plan.Masquerade
+	for _, name := range subnetSets {
+		for _, have := range s.spans(name) {
+			m := plan.Masquerade{Network: network, Holder: have.hostEnd()}
+			if p, ok := have.prefix(); ok && have.owner == ownerOf(m) {
+				m.Subnet = p
+				list = append(list, m)
+			}
 		}
 	}
-	apply(t, f, lab4)
-	if got, err := f.List("lab"); err != nil || !reflect.DeepEqual(got, []plan.Masquerade{lab4}) {
-		t.Errorf("got %v, %v", got, err)
-	}
+	return list
+}
+
+// A network without containers takes all that is its own, whatever its name, and one with some what those have who are gone.
+func TestMasqueradeOfANetwork(t *testing.T) {
 	long := strings.Repeat("n", 300)
-	apply(t, f, subnet("192.0.2.0/24", long))
-	if got, err := f.List(long); err != nil || len(got) != 1 || got[0].Network != long {
-		t.Errorf("a long name: got %v, %v", got, err)
+	living := func(hostEnd string) (string, error) {
+		return map[string]string{"veth00000000001": "somebody"}[hostEnd], nil
+	}
+	for _, network := range []string{"podnet", long} {
+		f := fresh(t)
+		here, gone := subnet("198.18.1.1/32", network), subnet("2001:db8:7::2/128", network)
+		here.Holder, gone.Holder = "veth00000000001", "veth00000000002"
+		others := subnet("198.18.1.3/32", "lab")
+		others.Holder = gone.Holder
+		subnets := []plan.Masquerade{subnet("10.88.0.0/16", network), subnet("2001:db8:88::/64", network)}
+		apply(t, f, append(subnets, here, gone, others)...)
+		must(t, f.CollectMasquerade(network, living))
+		if got, want := owned(t, f, network), []plan.Masquerade{subnets[0], here, subnets[1]}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		unknown := errors.New("nobody knows")
+		err := f.CollectMasquerade(network, func(string) (string, error) { return "", unknown })
+		if !errors.Is(err, unknown) || len(owned(t, f, network)) != 3 {
+			t.Errorf("where nobody knows who lives: %v, left %v", err, owned(t, f, network))
+		}
+		must(t, f.RetireMasquerade(network))
+		if got, want := append(owned(t, f, network), owned(t, f, "lab")...), []plan.Masquerade{others}; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		must(t, f.CollectMasquerade("lab", living))
+		listed(t, "empty")
 	}
 }
 
@@ -406,9 +437,9 @@ func TestWithoutCapability(t *testing.T) {
 	dropCapabilities(t)
 	_, applyErr := f.Apply(pods4)
 	_, observeErr := f.Observe(pods4)
-	_, listErr := f.List("podnet")
 	for verb, err := range map[string]error{
-		"apply": applyErr, "observe": observeErr, "list": listErr, "undo": f.Undo(pods4), "probe": f.Probe(),
+		"apply": applyErr, "observe": observeErr, "undo": f.Undo(pods4), "retire": f.RetireMasquerade("podnet"),
+		"probe": f.Probe(),
 	} {
 		if cnierr.Of(err, 0).Code != cnierr.KernelRefused || !errors.Is(err, unix.EPERM) ||
 			!strings.Contains(err.Error(), "CAP_NET_ADMIN") {

@@ -3,13 +3,11 @@ package firewall
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/plan"
 )
@@ -25,16 +23,22 @@ type foreignChain struct {
 	policy      uint32
 	rules       []listedRule
 	legacy      string // the program whose chain it is, where that is not of nftables
+	owned       bool   // its table belongs to a running program, and nobody else may change it
 }
 
 func (c foreignChain) String() string {
 	if c.legacy != "" {
 		return c.legacy + " chain " + c.table + " " + c.name
 	}
+	return "nftables chain " + c.where()
+}
+
+// where is the chain's family, table and name, as nft has them.
+func (c foreignChain) where() string {
 	families := map[byte]string{
 		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge",
 	}
-	return fmt.Sprintf("nftables chain %s %s %s", families[c.family], c.table, c.name)
+	return families[c.family] + " " + c.table + " " + c.name
 }
 
 // sees reports whether packets of the network pass the chain.
@@ -237,14 +241,15 @@ func (c *conn) forwarding() ([]foreignChain, error) {
 		if !ok {
 			continue
 		}
-		asleep, err := c.dormant(f)
-		if err == nil && !asleep {
+		table, err := c.tableOf(f)
+		if err == nil && !table.dormant {
+			f.owned = table.owned
 			f.rules, err = c.foreignRules(f)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if !asleep {
+		if !table.dormant {
 			chains = append(chains, f)
 		}
 	}
@@ -275,20 +280,20 @@ func (c *conn) foreignRules(f foreignChain) ([]listedRule, error) {
 	return rules, nil
 }
 
-// dormant reports whether the chain's table is one whose chains are not hooked, or gone meanwhile.
-func (c *conn) dormant(f foreignChain) (bool, error) {
+// tableOf reads the chain's table. One that is gone meanwhile is as good as one whose chains are not hooked.
+func (c *conn) tableOf(f foreignChain) (tableState, error) {
 	request := ofFamily(f.family, get("read table "+f.table, unix.NFT_MSG_GETTABLE, 0, func(w *encoder) {
 		w.text(unix.NFTA_TABLE_NAME, f.table)
 	}))
 	answers, err := c.ask([]message{request})
 	if err != nil || !answers[0].exists() {
-		return true, err
+		return tableState{dormant: true}, err
 	}
 	t, err := decodeTable(answers[0])
 	if err != nil {
-		return false, explain(request, err)
+		return tableState{}, explain(request, err)
 	}
-	return t.dormant, nil
+	return *t, nil
 }
 
 // foreign is a chain of somebody else's at the forward hook, false if it is another.
@@ -299,15 +304,14 @@ func (c listedChain) foreign() (foreignChain, bool) {
 	return f, c.kind != "" && known && c.hook == unix.NF_INET_FORWARD && !own // NF_BR_FORWARD is the same number
 }
 
-// Dropping lists the chains of others that drop what the host forwards for a network and are not open to it, each in
-// words.
-func (f *Firewall) Dropping(a plan.ForwardAccept) ([]string, error) {
+// Dropping lists the chains of others that drop what the host forwards for a network and are not open to it.
+func (f *Firewall) Dropping(a plan.ForwardAccept) ([]Obstacle, error) {
 	closed, err := f.closed(a)
-	var names []string
+	var list []Obstacle
 	for _, c := range closed {
-		names = append(names, c.String())
+		list = append(list, c.obstacle(a.Link))
 	}
-	return names, err
+	return list, err
 }
 
 func (f *Firewall) closed(a plan.ForwardAccept) (closed []foreignChain, err error) {
@@ -358,8 +362,8 @@ func (f *Firewall) ProbeForwardAccept(a plan.ForwardAccept) error {
 
 // openChain looks at the chain anew, so that what it decides on is what gets changed.
 func (f *Firewall) openChain(c foreignChain, a plan.ForwardAccept, send sender) (opened bool, err error) {
-	if reason := c.unopenable(); reason != "" {
-		return false, cnierr.New(cnierr.Conflict, "forwardAccept: %s drops what the host forwards and cannot be opened: %s", c, reason)
+	if o := c.obstacle(a.Link); o.Reason != "" {
+		return false, o.refused()
 	}
 	err = f.transact(query{}, send, func(*state) ([]message, error) {
 		opened = false
@@ -374,25 +378,7 @@ func (f *Firewall) openChain(c foreignChain, a plan.ForwardAccept, send sender) 
 		opened = true
 		return c.open(a), nil
 	})
-	if errors.Is(err, unix.EPERM) { // the socket that looked was allowed to (NFT_TABLE_F_OWNER, Linux 5.12)
-		return false, cnierr.New(cnierr.Conflict, "forwardAccept: %s drops what the host forwards and cannot be opened: "+
-			"its table belongs to a running program, which has to let the network pass itself", c)
-	}
 	return opened && err == nil, err
-}
-
-// unopenable says why a rule in the chain would not do.
-func (c foreignChain) unopenable() string {
-	switch {
-	case c.legacy != "":
-		return "it is not of nftables; let the network pass there by hand, as in " + c.legacy +
-			" -A FORWARD -i BRIDGE -j ACCEPT and the same with -o, and say forwardAccept false"
-	case c.family == unix.NFPROTO_BRIDGE:
-		return "rules of that family do not know the bridge; let its ports pass there"
-	case c.table == "firewalld":
-		return "firewalld would write it anew; put the bridge, or the network's subnets as sources, into zone trusted"
-	}
-	return ""
 }
 
 // ObserveForwardAccept shows whether the chains of others that can be opened are.
@@ -411,21 +397,52 @@ func (f *Firewall) ObserveForwardAccept(a plan.ForwardAccept) (plan.ForwardAccep
 	return a, err
 }
 
-// RetireForwardAccept removes the rules of a network from the chains of others.
-func (f *Firewall) RetireForwardAccept(network string) error {
-	return f.transact(query{}, f.conn.commit, func(*state) ([]message, error) {
+// RetireForwardAccept removes the rules of a network from the chains of others. Those for a bridge that another network has
+// containers on become that one's.
+func (f *Firewall) RetireForwardAccept(a plan.ForwardAccept) error {
+	heirs, err := f.heirs()
+	if err != nil {
+		return err
+	}
+	heir, gone := heirs.Behind(a.Link.Name), false
+	err = f.transact(query{}, f.conn.commit, func(*state) ([]message, error) {
 		chains, err := f.conn.forwarding()
 		if err != nil {
 			return nil, err
 		}
 		var msgs []message
+		gone = false
 		for _, c := range chains {
-			for _, r := range c.rules {
-				if r.note == lease.NetworkAlias(network) {
-					msgs = append(msgs, c.deleteRule(r))
-				}
-			}
+			more := c.leave(a, heir)
+			msgs, gone = append(msgs, more...), gone || len(more) > 0
 		}
 		return msgs, nil
 	})
+	if err != nil || !gone || heir != "" {
+		return err
+	}
+	// Who saw the rules before they went, and came after the look for heirs, gets them back.
+	if heirs, err = f.heirs(); err != nil || heirs.Behind(a.Link.Name) == "" {
+		return err
+	}
+	a.Network = heirs.Behind(a.Link.Name)
+	_, err = f.ApplyForwardAccept(a)
+	return err
+}
+
+// leave returns the messages that remove a network's rules, or make an heir's of those for the network's link.
+func (c foreignChain) leave(a plan.ForwardAccept, heir string) []message {
+	var msgs []message
+	for i, r := range c.rules {
+		if r.note != lease.NetworkAlias(a.Network) {
+			continue
+		}
+		for _, want := range c.acceptRules(a.Link) {
+			if heir != "" && sameExpressions(want, essence(r.exprs)) {
+				msgs = append(msgs, c.addRule(want, lease.NetworkAlias(heir), &c.rules[i]))
+			}
+		}
+		msgs = append(msgs, c.deleteRule(r))
+	}
+	return msgs
 }

@@ -21,34 +21,28 @@ func (f *Firewall) ProbeHostPorts() error { return f.probe(hostPorts()) }
 
 // ReleaseHostPorts removes the ports of an attachment and nothing else, and returns them. claimed are the ports it may
 // have: if they are all, nothing else is looked at. With the last port of the host what served them goes. It costs one
-// question where the attachment has none, and does not depend on how many others have.
+// question where the attachment has none and claims none, and does not depend on how many others have.
 func (f *Firewall) ReleaseHostPorts(owner lease.Owner, claimed []plan.HostPort) (gone []plan.HostPort, err error) {
-	has, err := f.conn.has(entry{set: attachmentsMap, key: interfaceName(owner.HostName())})
-	if err != nil || !has {
-		return nil, err
+	if len(claimed) == 0 {
+		has, err := f.conn.has(entry{set: attachmentsMap, key: interfaceName(owner.HostName())})
+		if err != nil || !has {
+			return nil, err
+		}
 	}
-	p := hostPortsWith(chain{name: permitName(owner.Network), uses: anyNumber})
-	q, last := query{part: p, brief: true, keys: claimedOf(owner, claimed)}, false
-	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
+	permit := chain{name: permitName(owner.Network), uses: anyNumber}
+	q := query{part: part{chains: []chain{permit}}, brief: true, keys: claimedOf(owner, claimed)}
+	err = f.retire(hostPortsWith(permit), q, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
 		own, err := e.attachment(owner, claimed)
-		if err != nil || len(own) == 0 {
+		if err != nil {
 			return nil, err
 		}
 		for _, x := range own {
 			e.remove(x)
 		}
 		gone = portsOf(own)
-		attachments, err := e.conn.some(attachmentsMap)
-		if err != nil {
-			return nil, err
-		}
-		last = !slices.ContainsFunc(attachments, func(x entry) bool { return !e.dropped[x.id()] })
 		return e.leave(owner.Network)
 	})
-	if err == nil && last {
-		err = f.sweep(p)
-	}
 	return gone, err
 }
 
@@ -67,13 +61,15 @@ func (e *edit) attachment(owner lease.Owner, claimed []plan.HostPort) ([]entry, 
 			}
 		}
 	}
-	mine(found)
+	whole := func() bool { return len(own)-1 == number(found[index.id()].note) }
+	if mine(found); whole() {
+		return own, nil
+	}
 	selves, err := e.lookUp(selfEntries(own, ""))
 	if err != nil {
 		return nil, err
 	}
-	mine(selves)
-	if len(own)-1 == number(found[index.id()].note) {
+	if mine(selves); whole() {
 		return own, nil
 	}
 	return e.ownedBy(owner.HostName())
@@ -111,12 +107,7 @@ func (e *edit) leave(network string) ([]message, error) {
 // itself has where none is left. It walks all that there is: for GC only.
 func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.HostPort, err error) {
 	p := hostPortsWith(chain{name: permitName(network), uses: anyNumber})
-	last := false
-	err = f.transact(query{part: p}, f.conn.commit, func(s *state) ([]message, error) {
-		last = len(s.chains)+len(s.sets) > 0
-		if !s.has(attachmentsMap) {
-			return nil, nil
-		}
+	err = f.retire(p, query{part: p}, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
 		everything, err := e.everything()
 		if err != nil {
@@ -134,23 +125,34 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 				}
 				alive = alive || who != ""
 			}
-			last = last && (x.set != attachmentsMap || e.dropped[x.id()])
 		}
-		for _, x := range everything {
-			if !alive && x.note == lease.NetworkAlias(network) {
-				e.remove(x)
+		if !alive {
+			if err := e.leaveLinks(network, everything, f.heirs); err != nil {
+				return nil, err
 			}
-		}
-		if len(e.drop) == 0 && !last {
-			return nil, nil
 		}
 		gone = portsOf(e.drop)
 		return e.leave(network)
 	})
-	if err == nil && last {
-		err = f.sweep(p)
-	}
 	return gone, err
+}
+
+// leaveLinks removes what a network has said of links, or leaves it to another that is behind the same.
+func (e *edit) leaveLinks(network string, everything []entry, survey Survey) error {
+	heirs, err := survey()
+	if err != nil {
+		return err
+	}
+	for _, x := range everything {
+		if !x.belongsTo(lease.NetworkAlias(network)) {
+			continue
+		}
+		e.remove(x)
+		if heir := heirs.Behind(linkOf(x)); heir != "" {
+			e.add(x.left(heir))
+		}
+	}
+	return nil
 }
 
 // ownEntries is what one attachment has: its ports, its link where that is its own, and last the index that counts them.
@@ -319,7 +321,7 @@ func (e entry) holder() string {
 // of reports whether an entry belongs to an attachment of a network.
 func (e entry) of(network string) bool {
 	_, alias, _ := strings.Cut(e.note, " ")
-	return e.holder() != "" && strings.HasPrefix(alias, strings.TrimPrefix(lease.NetworkAlias(network), "network ")+"/")
+	return e.holder() != "" && strings.HasPrefix(alias, lease.Network(network)+"/")
 }
 
 // number is what a comment begins with.

@@ -9,10 +9,10 @@ import (
 )
 
 // ApplyHostPorts makes ports of the host lead to a container. What is missing of the chains is added in the same
-// transaction. A port that another attachment has is refused with Conflict, which names the holder; so is one that is on
-// every address of the host beside one that is on a single address. What an attachment has left behind whose host end
-// is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are mapped, but for a port on every address that others
-// have on single ones.
+// transaction. A port that another attachment has is refused with Conflict, which names the holder; so is one that is
+// on every address of the host beside one that is on a single address. What an attachment has left behind whose host
+// end is gone is taken over; evicted are those ports, with where they led. It costs the same however many ports are
+// mapped, but for a port on every address that others have on single ones.
 func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
 	created, evicted, err = f.applyHostPorts(query{part: partOf(h), brief: true, keys: claimed(h)}, h, living)
 	if errors.Is(err, errIncomplete) || err != nil && cnierr.Of(err, 0).Code == cnierr.KernelRefused {
@@ -22,7 +22,7 @@ func (f *Firewall) ApplyHostPorts(h plan.HostPorts, living Living) (created bool
 }
 
 func (f *Firewall) applyHostPorts(q query, h plan.HostPorts, living Living) (created bool, evicted []plan.HostPort, err error) {
-	err = f.transact(q, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(q, func(s *state) ([]message, error) {
 		c := claim{edit: edit{conn: &f.conn, state: s}, ports: h, living: living}
 		if err := c.decide(); err != nil {
 			return nil, err
@@ -192,7 +192,7 @@ func (c *claim) links(found map[string]entry) {
 		switch {
 		case want && !there:
 			c.add(e)
-		case !want && there && have.note == e.note:
+		case !want && there && have.belongsTo(e.note):
 			c.remove(have)
 		}
 	}
@@ -206,7 +206,7 @@ func all(found map[string]entry, want []entry) bool {
 func (f *Firewall) ObserveHostPorts(want plan.HostPorts, living Living) (plan.HostPorts, error) {
 	got := want
 	err := retry(func() error {
-		s, err := f.conn.look(query{part: partOf(want)})
+		s, err := f.conn.examine(query{part: partOf(want)})
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/lease"
 )
 
 // Sets of host ports that are not a family's.
@@ -247,5 +249,5 @@ func permitChain(network string, from []netip.Prefix) chain {
 // permitName names the chain of a network. nft does not read the "~" in the name of a chain; neither it nor the "/" is in
 // the name of a network.
 func permitName(network string) string {
-	return "hostports_for_" + strings.ReplaceAll(owner(network), "~", "/")
+	return "hostports_for_" + strings.ReplaceAll(lease.Network(network), "~", "/")
 }

@@ -168,11 +168,11 @@ func (e entry) exists() bool { return e.set != "" }
 // decide edits what is there into what a network wants. A bridge of another network keeps that one's policy, which has to
 // be the same unless this one has none. Nobody shares a group: that would be a whim of the hash.
 func (n networkIngress) decide(i plan.Ingress, have networkIngress, e *edit) error {
-	foreign := have.closed.exists() && have.closed.note != n.closed.note
+	foreign := have.closed.exists() && !have.closed.belongsTo(n.closed.note)
 	open := i.Policy == netconf.IngressSameNetwork ||
 		i.Policy == netconf.IngressOpen && (i.Pods || have.pods.exists())
 	for _, x := range []entry{have.closed, have.open, have.pods} {
-		if i.Link.Name == "" && x.exists() && x.note != n.closed.note {
+		if i.Link.Name == "" && x.exists() && !x.belongsTo(n.closed.note) {
 			return cnierr.New(cnierr.Conflict, "ingressPolicy: %s is also that of %s: want another name for one of the two",
 				i.Link, x.note)
 		}
@@ -180,11 +180,11 @@ func (n networkIngress) decide(i plan.Ingress, have networkIngress, e *edit) err
 	switch {
 	case foreign && i.Policy.Restricts() && open != have.open.exists():
 		return cnierr.New(cnierr.Conflict, "ingressPolicy: %s of %s has another policy than %q: "+
-			"want the same for all networks of one bridge", i.Link, have.closed.note, i.Policy)
+			"want the same for all networks of one bridge", i.Link, ownerOfNote(have.closed.note), i.Policy)
 	case foreign:
 	default:
 		e.settle(n.closed, have.closed, i.Policy.Restricts())
-		if i.Policy.Restricts() && have.open.exists() && have.open.note != n.open.note {
+		if i.Policy.Restricts() && have.open.exists() && !have.open.belongsTo(n.open.note) {
 			e.remove(have.open) // of a network without a policy, which may go before this one
 			have.open = entry{}
 		}
@@ -217,7 +217,7 @@ func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 	if f.ingressSettled(i, n) {
 		return false, nil
 	}
-	err = f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(query{part: ingress()}, func(s *state) ([]message, error) {
 		var msgs []message
 		if len(s.defects()) > 0 {
 			msgs = s.repair()
@@ -252,7 +252,7 @@ func (f *Firewall) ingressSettled(i plan.Ingress, n networkIngress) bool {
 func (f *Firewall) ObserveIngress(want plan.Ingress) (got plan.Ingress, err error) {
 	n := ingressOf(want)
 	err = retry(func() error {
-		s, err := f.conn.look(query{part: ingress()})
+		s, err := f.conn.examine(query{part: ingress()})
 		if err != nil {
 			return err
 		}
@@ -274,66 +274,130 @@ func (f *Firewall) ObserveIngress(want plan.Ingress) (got plan.Ingress, err erro
 	return got, err
 }
 
-// RetireIngress removes what a network has, and with the last network what served it.
+// RetireIngress removes what a network has, and with the last network what served it. What another network is behind the
+// same bridge for becomes that one's.
 func (f *Firewall) RetireIngress(network string) error { return f.retireIngress(network, false) }
 
-// OpenIngress removes the policy of a network. Pods that have one of their own keep it.
+// OpenIngress removes the policy of a network. Pods that have one of their own keep it, and so does a bridge with
+// containers of another network, unless the policy was left to this one.
 func (f *Firewall) OpenIngress(network string) error { return f.retireIngress(network, true) }
 
-func (f *Firewall) retireIngress(network string, keepPods bool) error {
-	last := false
-	err := f.transact(query{part: ingress()}, f.conn.commit, func(s *state) ([]message, error) {
+func (f *Firewall) retireIngress(network string, open bool) error {
+	who := lease.NetworkAlias(network)
+	var gone []entry
+	err := f.retire(ingress(), query{part: ingress()}, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
-		own, others, err := e.ingressBy(lease.NetworkAlias(network))
+		own, err := e.ingressBy(who)
+		if err != nil || len(own) == 0 {
+			return nil, err
+		}
+		heirs, err := f.heirs()
 		if err != nil {
 			return nil, err
 		}
-		kept := 0
+		gone = nil
+		kept := pairs(own)
 		for _, x := range own {
-			if pair, ok := pairOf(x); ok && keepPods {
-				kept++
-				e.settle(pair, own[pair.id()], true)
-				delete(own, x.id())
-				delete(own, pair.id())
+			heir := heirs.Behind(linkOf(x))
+			switch {
+			case open && (x.isPods() || kept[x.id()]):
+			case heir == "" || open && inherited(x.note):
+				e.remove(x)
+				gone = append(gone, x)
+			default:
+				e.remove(x)
+				e.add(x.left(heir))
 			}
 		}
-		for _, x := range own {
-			e.remove(x)
+		if open {
+			err = e.openPods(own)
 		}
-		last = others+kept == 0
+		if err != nil {
+			return nil, err
+		}
 		return e.messages()
 	})
-	if err != nil || !last {
+	if err != nil || open {
 		return err
 	}
-	return f.sweep(ingress())
+	return f.restore(ingress(), gone)
 }
 
-// ingressBy lists the elements of a network and counts those of others.
-func (e *edit) ingressBy(who string) (own map[string]entry, others int, err error) {
-	own = map[string]entry{}
+// openPods opens a network without a policy to itself, as far as it has pods with a policy: unless its bridge has that of
+// another network, which it keeps.
+func (e *edit) openPods(own map[string]entry) error {
+	for _, x := range own {
+		pair, ok := pairOf(x)
+		if !ok {
+			continue
+		}
+		found, err := e.lookUp([]entry{closedOf(x), pair})
+		if err != nil {
+			return err
+		}
+		closed, have := e.after(found[closedOf(x).id()]), e.after(found[pair.id()])
+		if !closed.exists() && !have.exists() {
+			e.add(pair)
+		}
+	}
+	return nil
+}
+
+// after is what the edit makes of an entry that is there.
+func (e *edit) after(x entry) entry {
+	for _, put := range e.put {
+		if put.id() == x.id() {
+			return put
+		}
+	}
+	if e.dropped[x.id()] {
+		return entry{}
+	}
+	return x
+}
+
+// ingressBy lists the elements of a network.
+func (e *edit) ingressBy(who string) (map[string]entry, error) {
+	own := map[string]entry{}
 	for _, x := range e.state.wanted {
 		if !e.state.has(x.name) {
 			continue
 		}
 		list, err := e.conn.entries(x.name)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		for _, x := range list {
-			if x.note == who {
+			if x.belongsTo(who) {
 				own[x.id()] = x
-			} else {
-				others++
 			}
 		}
 	}
-	return own, others, nil
+	return own, nil
 }
+
+// isPods reports whether an entry says that a network has pods with a policy of their own.
+func (e entry) isPods() bool { return e.set == podLinks || e.set == podGroups }
 
 // pairOf is the element that opens a network with pods that have a policy to itself, false if x is none of podLinks or
 // podGroups.
 func pairOf(x entry) (entry, bool) {
-	set, ok := map[string]string{podLinks: openLinks, podGroups: openGroups}[x.set]
-	return entry{set: set, key: append(slices.Clone(x.key), x.key...), note: x.note}, ok
+	set := map[string]string{podLinks: openLinks, podGroups: openGroups}[x.set]
+	return entry{set: set, key: append(slices.Clone(x.key), x.key...), note: x.note}, x.isPods()
+}
+
+// pairs are the ids of what opens a network to itself for the sake of such pods.
+func pairs(own map[string]entry) map[string]bool {
+	ids := map[string]bool{}
+	for _, x := range own {
+		if pair, ok := pairOf(x); ok {
+			ids[pair.id()] = true
+		}
+	}
+	return ids
+}
+
+// closedOf is the key under which the link, or the group, of one of podLinks or podGroups would be closed.
+func closedOf(x entry) entry {
+	return entry{set: map[string]string{podLinks: closedLinks, podGroups: closedGroups}[x.set], key: x.key}
 }

@@ -184,7 +184,7 @@ func TestForwardListing(t *testing.T) {
 			nft(t, forwardChains)
 			before := nft(t, "-a", "list", "ruleset")
 			a := plan.ForwardAccept{Network: "podnet", Link: l, IPv4: true, IPv6: true}
-			names, err := f.Dropping(a)
+			names, err := chainsOf(f.Dropping(a))
 			if want := []string{"nftables chain ip filter FORWARD", "nftables chain inet mine forward"}; err != nil || !slices.Equal(names, want) {
 				t.Errorf("%q, %v", names, err)
 			}
@@ -201,9 +201,9 @@ func TestForwardListing(t *testing.T) {
 			if got, err := f.ObserveForwardAccept(a); err != nil || got.State != "ok" {
 				t.Errorf("%q, %v", got.State, err)
 			}
-			must(t, f.RetireForwardAccept("another"))
+			must(t, f.RetireForwardAccept(plan.ForwardAccept{Network: "another"}))
 			listed(t, name)
-			must(t, f.RetireForwardAccept("podnet"))
+			must(t, f.RetireForwardAccept(plan.ForwardAccept{Network: "podnet"}))
 			if after := nft(t, "-a", "list", "ruleset"); after != before {
 				t.Errorf("afterwards\n%s", after)
 			}
@@ -250,10 +250,10 @@ func TestForwardRulesSurviveIptables(t *testing.T) {
 				return []message{c.addRule(restored, "", nil)}, nil
 			}))
 		}
-		if names, err := f.Dropping(a); err != nil || !slices.Equal(names, []string{"nftables chain inet mine forward"}) {
+		if names, err := chainsOf(f.Dropping(a)); err != nil || !slices.Equal(names, []string{"nftables chain inet mine forward"}) {
 			t.Errorf("%q, %v", names, err)
 		}
-		must(t, f.RetireForwardAccept("podnet"))
+		must(t, f.RetireForwardAccept(plan.ForwardAccept{Network: "podnet"}))
 		if left := nft(t, "list", "ruleset"); strings.Contains(left, "accept\n") {
 			t.Errorf("left:\n%s", left)
 		}
@@ -266,7 +266,6 @@ func TestForwardTableOfAnotherProcess(t *testing.T) {
 	owner := Open()
 	defer owner.Close()
 	must(t, owner.transact(query{}, owner.conn.commit, func(*state) ([]message, error) {
-		const tableOwner = 1 << 1
 		table := ofFamily(tableFamily, change("add a table", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(w *encoder) {
 			w.text(unix.NFTA_TABLE_NAME, "theirs")
 			w.uint32(unix.NFTA_TABLE_FLAGS, tableOwner)
@@ -285,7 +284,8 @@ func TestForwardTableOfAnotherProcess(t *testing.T) {
 	}))
 	a := plan.ForwardAccept{Network: "podnet", Link: br0, IPv4: true}
 	for _, err := range []error{f.ProbeForwardAccept(a), second(f.ApplyForwardAccept(a))} {
-		if err == nil || cnierr.Of(err, 0).Code != cnierr.Conflict || !strings.Contains(err.Error(), "inet theirs forward") {
+		if err == nil || cnierr.Of(err, 0).Code != cnierr.Conflict || !strings.Contains(err.Error(), "inet theirs forward") ||
+			!strings.Contains(err.Error(), "want that program to let the network pass, and forwardAccept false") {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -13,7 +13,7 @@ type query struct {
 	// brief takes a chain with as many rules as it should have for whole, and so the sets, which the kernel keeps as long
 	// as rules name them. A rule that somebody has put into the place of another is left for CHECK to find.
 	brief bool
-	whole bool    // a brief look sees all objects of the part, the sets too
+	whole bool    // a brief look sees all objects of the part, the sets too, and no rules
 	keys  []entry // elements that are wanted too, of a set or, in an interval set, of the interval around them
 	// change is for those who may commit something afterwards, and need the generation for it.
 	change bool
@@ -63,7 +63,10 @@ func (c *conn) look(q query) (*state, error) {
 		maps.Copy(s.found, more)
 	}
 	s.part, s.brief, s.wanted = q.part, q.brief, sets
-	if err := c.rules(s); err != nil {
+	if !q.whole {
+		err = c.rules(s)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, name := range q.spans {
@@ -74,6 +77,16 @@ func (c *conn) look(q query) (*state, error) {
 		}
 	}
 	return s, nil
+}
+
+// examine is look for whoever says what is wrong. It looks twice before it does: while somebody commits, a list may have some
+// of what was and some of what is new, and the kernel does not say so.
+func (c *conn) examine(q query) (*state, error) {
+	s, err := c.look(q)
+	if err != nil || q.brief || len(s.defects()) == 0 {
+		return s, err
+	}
+	return c.look(q)
 }
 
 // rules lists the rules of the part's chains: of all in one list or, in brief, of those that cannot be counted.

@@ -1,14 +1,13 @@
 package firewall
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -115,7 +114,7 @@ func (f *Firewall) Apply(m plan.Masquerade) (created bool, err error) {
 		return false, nil
 	}
 	doubted := false
-	err = f.transact(query{part: masquerading(), spans: []string{fam.set}}, f.conn.commit, func(s *state) ([]message, error) {
+	err = f.settle(query{part: masquerading(), spans: []string{fam.set}}, func(s *state) ([]message, error) {
 		created = false
 		var msgs []message
 		if len(s.defects()) > 0 {
@@ -199,27 +198,83 @@ func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 // changed its subnet, not for a DEL.
 func (f *Firewall) Undo(m plan.Masquerade) error {
 	gone := spanOf(m.Subnet, ownerOf(m))
-	return f.unmask(func(have span) bool { return have == gone })
+	return f.retireSpans(func(have span) (bool, error) { return have == gone, nil })
 }
 
 // Unmask removes the single addresses of a host end, whichever they are.
 func (f *Firewall) Unmask(network, hostEnd string) error {
 	holder := ownerOf(plan.Masquerade{Network: network, Holder: hostEnd})
-	return f.unmask(func(have span) bool { return have.owner == holder })
+	_, err := f.unmask(nobody{}, func(have span) (bool, error) { return have.owner == holder, nil })
+	return err
 }
 
-func (f *Firewall) unmask(goes func(span) bool) error {
-	others := 0
-	err := f.transact(query{part: masquerading(), spans: subnetSets}, f.conn.commit, func(s *state) ([]message, error) {
+// RetireMasquerade removes all subnets of a network, and the single addresses of its host ends. A subnet in which another
+// network has containers becomes that one's.
+func (f *Firewall) RetireMasquerade(network string) error {
+	return f.retireSpans(func(have span) (bool, error) { return have.network() == lease.Network(network), nil })
+}
+
+// CollectMasquerade removes the single addresses of a network's host ends that are gone.
+func (f *Firewall) CollectMasquerade(network string, living Living) error {
+	_, err := f.unmask(nobody{}, func(have span) (bool, error) {
+		if have.hostEnd() == "" || have.network() != lease.Network(network) {
+			return false, nil
+		}
+		who, err := living(have.hostEnd())
+		return who == "", err
+	})
+	return err
+}
+
+// retireSpans is unmask for what other networks may count on. One that saw it before it went, and came after the look for
+// heirs, gets it back: an ADD makes its host end before it looks what is there.
+func (f *Firewall) retireSpans(goes func(span) (bool, error)) error {
+	heirs, err := f.heirs()
+	if err != nil {
+		return err
+	}
+	gone, err := f.unmask(heirs, goes)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	if heirs, err = f.heirs(); err != nil {
+		return err
+	}
+	for _, x := range gone {
+		subnet, ok := x.prefix()
+		heir := heirs.Within(x.first, x.last)
+		if !ok || heir == "" || x.hostEnd() != "" {
+			continue
+		}
+		if _, err := f.Apply(plan.Masquerade{Subnet: subnet, Network: heir}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmask removes what goes, or makes it an heir's. It returns what it has removed.
+func (f *Firewall) unmask(heirs Heirs, goes func(span) (bool, error)) (removed []span, err error) {
+	p := masquerading()
+	err = f.retire(p, query{part: p, brief: true, whole: true, spans: subnetSets}, func(s *state) ([]message, error) {
 		var msgs []message
-		others = 0
+		removed = nil
 		for _, name := range subnetSets {
-			var gone []span
+			var gone, left []span
 			for _, have := range s.spans(name) {
-				if goes(have) {
-					gone = append(gone, have)
+				goes, err := goes(have)
+				if err != nil {
+					return nil, err
+				}
+				if !goes {
+					continue
+				}
+				gone = append(gone, have)
+				if heir := heirs.Within(have.first, have.last); heir != "" && have.hostEnd() == "" {
+					have.owner = lease.Network(heir)
+					left = append(left, have)
 				} else {
-					others++
+					removed = append(removed, have)
 				}
 			}
 			if len(gone) > 0 {
@@ -228,56 +283,24 @@ func (f *Firewall) unmask(goes func(span) bool) error {
 			if have := s.sets[name]; s.has(name) && len(gone) == len(have.spans) && len(have.strays) > 0 {
 				msgs = append(msgs, deleteStrays(name, have.strays))
 			}
+			if len(left) > 0 {
+				msgs = append(msgs, addElements(name, left))
+			}
 		}
 		return msgs, nil
 	})
-	if err != nil || others > 0 {
-		return err
-	}
-	return f.sweep(masquerading())
-}
-
-// List returns the subnets that a network owns, and the single addresses of its host ends, IPv4 first, each family in
-// ascending order.
-func (f *Firewall) List(network string) ([]plan.Masquerade, error) {
-	s, err := f.observe(query{part: masquerading(), spans: subnetSets})
-	if err != nil {
-		return nil, err
-	}
-	var list []plan.Masquerade
-	for _, name := range subnetSets {
-		for _, have := range s.spans(name) {
-			m := plan.Masquerade{Network: network, Holder: have.hostEnd()}
-			if p, ok := have.prefix(); ok && have.owner == ownerOf(m) {
-				m.Subnet = p
-				list = append(list, m)
-			}
-		}
-	}
-	return list, nil
+	return removed, err
 }
 
 var subnetSets = []string{masquerade4, masquerade6}
 
 // ownerOf is the comment of an element: the network, after the host end if it is that one's. No network is named so: CNI
-// allows no space in a name.
+// allows no space in a name. It is shorter than what nft takes of a comment, 128 bytes (NFTNL_UDATA_COMMENT_MAXLEN).
 func ownerOf(m plan.Masquerade) string {
 	if m.Holder == "" {
-		return owner(m.Network)
+		return lease.Network(m.Network)
 	}
-	return m.Holder + " " + owner(m.Network)
-}
-
-// owner is a network's name as a comment: as it is or, where a host end before it would make that longer than the 128
-// bytes that nft takes (NFTNL_UDATA_COMMENT_MAXLEN), its beginning and a hash of the whole.
-func owner(network string) string {
-	const limit, digits = 128 - unix.IFNAMSIZ, 16
-	if len(network) <= limit {
-		return network
-	}
-	sum := sha256.Sum256([]byte(network))
-	// CNI allows no "~" in a name, so this is no other network's name.
-	return network[:limit-1-digits] + "~" + hex.EncodeToString(sum[:])[:digits]
+	return m.Holder + " " + lease.Network(m.Network)
 }
 
 // place decides what becomes of the wanted span in a set: it is covered already, or it is to be added after the spans

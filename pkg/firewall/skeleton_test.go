@@ -105,6 +105,12 @@ func TestSweepSpares(t *testing.T) {
 		apply(t, f, pods4)
 		must(t, f.sweep(masquerading()))
 		listed(t, "ipv4")
+		s, err := f.observe(query{part: masquerading(), brief: true, whole: true, change: true})
+		must(t, err)
+		if err := f.conn.commit(s.generation, s.remove()); !errors.Is(err, unix.EBUSY) { // it came after the look for one
+			t.Errorf("the set with a subnet in it is removed: %v, want EBUSY", err)
+		}
+		listed(t, "ipv4")
 	})
 	t.Run("another part", func(t *testing.T) {
 		f := fresh(t)

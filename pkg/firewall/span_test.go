@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/plan"
 )
 
 // spans reads "10.88.0.0/16=a" as the span of a prefix or "10.88.0.0-10.88.0.9=a" as a range, with its owner.
@@ -150,21 +151,15 @@ func TestJoinIgnoresAnEndWithoutStart(t *testing.T) {
 	}
 }
 
-func TestOwner(t *testing.T) {
-	long := strings.Repeat("n", 112)
-	for name, c := range map[string]struct{ network, want string }{
-		"short":    {"podnet", "podnet"},
-		"at limit": {long, long},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := owner(c.network); got != c.want {
-				t.Errorf("got %q", got)
-			}
-		})
+// nft takes no comment of more than 128 bytes.
+func TestOwnersFitAComment(t *testing.T) {
+	long, hostEnd := strings.Repeat("n", 200), "veth0123456789a"
+	a, b := plan.Masquerade{Network: long + "a", Holder: hostEnd}, plan.Masquerade{Network: long + "b", Holder: hostEnd}
+	if x, y := ownerOf(a), ownerOf(b); len(x) > 128 || x == y {
+		t.Errorf("owners with long names are %q and %q", x, y)
 	}
-	a, b := owner(long+"a"), owner(long+"b")
-	if len(a) != 112 || len(b) != 112 || a == b {
-		t.Errorf("longer names become %q and %q", a, b)
+	if got := ownerOf(plan.Masquerade{Network: "podnet"}); got != "podnet" {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -16,12 +16,13 @@ type state struct {
 	chains     map[string]*chainState
 	part       part             // that was looked at: sets and chains hold its objects
 	brief      bool             // but only in brief
-	wanted     []set            // the part's, unless it was looked at in brief
+	wanted     []set            // the part's, if the look was for sets, too
 	found      map[string]entry // what there is of the keys that were asked for, by their id
 }
 
 type tableState struct {
 	dormant bool   // NFT_TABLE_F_DORMANT: its chains are not hooked
+	owned   bool   // it belongs to a running program, which alone may change it
 	objects uint32 // chains, sets, maps and whatever else it holds
 }
 
@@ -128,7 +129,7 @@ func (s *setState) is(want set) bool {
 
 // has reports whether a set of the part is there. One of that name but of another kind is not.
 func (s *state) has(name string) bool {
-	if s.brief {
+	if s.brief && s.wanted == nil {
 		return s.table != nil
 	}
 	have := s.sets[name]
@@ -167,7 +168,7 @@ func (s *state) remove() []message {
 			msgs = append(msgs, deleteChain(c))
 		}
 	}
-	if int(s.table.objects) == len(s.sets)+len(s.chains) {
+	if !s.others() {
 		m := deleteTable()
 		m.flags |= unix.NLM_F_NONREC
 		msgs = append(msgs, m)
@@ -175,27 +176,27 @@ func (s *state) remove() []message {
 	return msgs
 }
 
+// others reports whether there is something in the table that is not of the part.
+func (s *state) others() bool { return int(s.table.objects) != len(s.sets)+len(s.chains) }
+
 // repair returns the messages that make the table agree with the part. Elements stay, unless their set is of the
-// wrong kind. It may be sent whatever the table's state: what exists stays as it is, and the chains are emptied before
-// their rules are written.
+// wrong kind. It may be sent whatever the table's state, if it is not dormant: what exists stays as it is, and the chains
+// are emptied before their rules are written.
 func (s *state) repair() []message {
-	awake := []message{addTable(s.part)} // also a dormant one
-	return s.rebuild(awake, func(c chain) bool { have := s.chains[c.name]; return have != nil && have.is(c) })
+	return s.rebuild(func(c chain) bool { have := s.chains[c.name]; return have != nil && have.is(c) })
 }
 
-// rehearsal is repair for messages that the kernel will throw away: it wakes no table and makes all chains anew. While the
-// kernel reads the messages it already shows everybody the table's flags and what uses a chain, and a brief look at that
-// moment would find whole what the kernel then leaves as it was. A new chain nobody sees before it is there to stay.
-func (s *state) rehearsal() []message {
+// rehearsal is repair for messages that the kernel will throw away, also of a dormant table: it makes all chains anew. While
+// the kernel reads the messages it already shows everybody what uses a chain, and a brief look at that moment would find
+// whole what the kernel then leaves as it was. A new chain nobody sees before it is there to stay.
+func (s *state) rehearsal() []message { return s.rebuild(func(chain) bool { return false }) }
+
+// rebuild returns the messages that make the part, but for the chains to keep, of which only the rules are made.
+func (s *state) rebuild(keep func(chain) bool) []message {
 	var msgs []message
 	if s.table == nil {
 		msgs = append(msgs, addTable(s.part))
 	}
-	return s.rebuild(msgs, func(chain) bool { return false })
-}
-
-// rebuild adds to messages those that make the part, but for the chains to keep, of which only the rules are made.
-func (s *state) rebuild(msgs []message, keep func(chain) bool) []message {
 	for _, want := range s.part.chains {
 		if s.chains[want.name] != nil {
 			msgs = append(msgs, flushChain(want)) // its rules hold on to the sets, and to other chains

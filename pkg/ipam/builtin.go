@@ -88,7 +88,7 @@ func leaseGap(cfg *netconf.Config, set int, c Claimant) (netip.Addr, error) {
 }
 
 func exhausted(cfg *netconf.Config, set int) error {
-	return cnierr.New(cnierr.PoolExhausted, "network %s: all %d addresses of range set %d (%s) are leased: want a larger range",
+	return cnierr.New(cnierr.PoolExhausted, "network %s: all %d addresses of range set %d (%s) are leased or the host's own: want a larger range",
 		cfg.Network, cfg.IPAM.Pool.Size(set), set+1, cfg.IPAM.Pool.Sets[set][0].Subnet)
 }
 
@@ -98,33 +98,52 @@ type Ledger interface {
 	Taken(network string) (map[netip.Addr]struct{}, error)
 }
 
-// Available fails with NotAvailable when a range set has no free address. Nearly always the first look-up finds one.
-func Available(cfg *netconf.Config, l Ledger) error {
+// Offer says what Lease could give, and takes nothing. It fails with NotAvailable when a range set has no free address.
+// Nearly always the first look-up finds one.
+func Offer(cfg *netconf.Config, l Ledger) (plan.Addresses, error) {
+	out := plan.Addresses{Routes: cfg.IPAM.Routes, Leased: true}
 	for set := range cfg.IPAM.Pool.Sets {
-		free, err := anyFree(cfg, set, l)
+		a, err := anyFree(cfg, set, l)
 		if err != nil {
-			return err
+			return plan.Addresses{}, err
 		}
-		if !free {
-			return cnierr.New(cnierr.NotAvailable, "%s", exhausted(cfg, set))
+		if !a.IsValid() {
+			return plan.Addresses{}, cnierr.New(cnierr.NotAvailable, "%s", exhausted(cfg, set))
 		}
+		out.List = append(out.List, assigned(cfg, a))
 	}
-	return nil
+	return out, nil
 }
 
-func anyFree(cfg *netconf.Config, set int, l Ledger) (bool, error) {
+// anyFree returns an invalid address when there is none.
+func anyFree(cfg *netconf.Config, set int, l Ledger) (netip.Addr, error) {
 	tried := 0
 	for a := range cfg.IPAM.Pool.Walk(set, 0) {
 		if free, err := l.Free(cfg.Network, a); free || err != nil {
-			return free, err
+			return a, err
 		}
 		if tried++; tried == probes {
-			taken, err := l.Taken(cfg.Network)
-			_, free := cfg.IPAM.Pool.Gap(set, taken)
-			return free, err
+			return anyGap(cfg, set, l)
 		}
 	}
-	return false, nil
+	return netip.Addr{}, nil
+}
+
+func anyGap(cfg *netconf.Config, set int, l Ledger) (netip.Addr, error) {
+	taken, err := l.Taken(cfg.Network)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for {
+		a, ok := cfg.IPAM.Pool.Gap(set, taken)
+		if !ok {
+			return netip.Addr{}, nil
+		}
+		if free, err := l.Free(cfg.Network, a); free || err != nil { // what the host keeps is no lease
+			return a, err
+		}
+		taken[a] = struct{}{}
+	}
 }
 
 // Relet says again what Lease gave, from the addresses an ADD reported: subnets, gateways and routes are the

@@ -68,7 +68,8 @@ func TestLease(t *testing.T) {
 		cfg     *netconf.Config
 		cursor  uint64
 		taken   []netip.Addr
-		want    string // addresses, or the error
+		kept    []netip.Addr // by the host for itself
+		want    string       // addresses, or the error
 		code    uint
 		claims  int
 		dumps   int
@@ -98,18 +99,18 @@ func TestLease(t *testing.T) {
 		{
 			name: "exhausted", cfg: network(t, small), taken: from("10.88.0.2", 5), claims: 5,
 			code: cnierr.PoolExhausted,
-			want: "network net: all 5 addresses of range set 1 (10.88.0.0/29) are leased: want a larger range",
+			want: "network net: all 5 addresses of range set 1 (10.88.0.0/29) are leased or the host's own: want a larger range",
 		},
 		{
 			name: "exhausted beyond the probes", cfg: network(t, v4), taken: from("10.88.0.2", 253), claims: 48, dumps: 1,
 			code: cnierr.PoolExhausted,
-			want: "network net: all 253 addresses of range set 1 (10.88.0.0/24) are leased: want a larger range",
+			want: "network net: all 253 addresses of range set 1 (10.88.0.0/24) are leased or the host's own: want a larger range",
 		},
 		{
 			name:  "the second set exhausted",
 			cfg:   network(t, `"ranges": [[{"subnet": "2001:db8::/64"}], [{"subnet": "10.88.0.0/30"}]]`),
 			taken: from("10.88.0.2", 1), claims: 2, code: cnierr.PoolExhausted,
-			want: "network net: all 1 addresses of range set 2 (10.88.0.0/30) are leased: want a larger range",
+			want: "network net: all 1 addresses of range set 2 (10.88.0.0/30) are leased or the host's own: want a larger range",
 		},
 		{
 			name: "asked for", cfg: asking(t, dual, "10.88.0.99"), cursor: 7,
@@ -122,6 +123,14 @@ func TestLease(t *testing.T) {
 		{
 			name: "asked for and taken", cfg: asking(t, v4, "10.88.0.99"), taken: from("10.88.0.99", 1), claims: 1,
 			code: cnierr.AddressTaken, want: "the requested address 10.88.0.99 is held by other: want one that is free",
+		},
+		{
+			name: "skips what the host keeps", cfg: network(t, v4), cursor: 7, kept: from("10.88.0.9", 3),
+			want: "10.88.0.12/24", claims: 4,
+		},
+		{
+			name: "asked for and the host's", cfg: asking(t, v4, "10.88.0.99"), kept: from("10.88.0.99", 1), claims: 1,
+			code: cnierr.AddressTaken, want: "the requested address 10.88.0.99 is held by the host: want one that is free",
 		},
 		{
 			name: "another network's address is no lease of this one", cfg: network(t, v4), network: "net2",
@@ -139,6 +148,7 @@ func TestLease(t *testing.T) {
 				f.network = tt.network
 			}
 			f.take(t, tt.taken...)
+			f.kept = tt.kept
 			f.network = tt.cfg.Network
 			got, err := Lease(tt.cfg, f)
 			if tt.code != 0 {
@@ -292,25 +302,31 @@ func TestRelet(t *testing.T) {
 	}
 }
 
-func TestAvailable(t *testing.T) {
+func TestOffer(t *testing.T) {
 	tests := []struct {
 		name         string
 		ipam         string
-		taken        []netip.Addr
-		want         string // the error
+		taken, kept  []netip.Addr // leased, and the host's own
+		want         string       // the addresses, or the error
 		looks, dumps int
 	}{
-		{name: "empty", ipam: dual, looks: 2},
-		{name: "some taken", ipam: v4, taken: from("10.88.0.2", 5), looks: 6},
-		{name: "one left", ipam: small, taken: from("10.88.0.2", 4), looks: 5},
-		{name: "one left beyond the probes", ipam: v4, taken: from("10.88.0.2", 252), looks: 48, dumps: 1},
+		{name: "empty", ipam: dual, looks: 2, want: "10.88.0.2/24 2001:db8::2/64"},
+		{name: "some taken", ipam: v4, taken: from("10.88.0.2", 5), looks: 6, want: "10.88.0.7/24"},
+		{name: "some the host's", ipam: v4, kept: from("10.88.0.2", 5), looks: 6, want: "10.88.0.7/24"},
+		{name: "one left", ipam: small, taken: from("10.88.0.2", 4), looks: 5, want: "10.88.0.6/29"},
+		{name: "one left beyond the probes", ipam: v4, taken: from("10.88.0.2", 252), looks: 49, dumps: 1, want: "10.88.0.254/24"},
 		{
-			name: "exhausted", ipam: small, taken: from("10.88.0.2", 5), looks: 5,
-			want: "network net: all 5 addresses of range set 1 (10.88.0.0/29) are leased: want a larger range",
+			name: "one left beyond the probes and the host's", ipam: v4, taken: from("10.88.0.2", 250), kept: from("10.88.0.252", 2),
+			looks: 51, dumps: 1, want: "10.88.0.254/24",
 		},
 		{
-			name: "exhausted beyond the probes", ipam: v4, taken: from("10.88.0.2", 253), looks: 48, dumps: 1,
-			want: "network net: all 253 addresses of range set 1 (10.88.0.0/24) are leased: want a larger range",
+			name: "exhausted", ipam: small, taken: from("10.88.0.2", 4), kept: from("10.88.0.6", 1), looks: 5,
+			want: "network net: all 5 addresses of range set 1 (10.88.0.0/29) are leased or the host's own: want a larger range",
+		},
+		{
+			name: "exhausted beyond the probes", ipam: v4, taken: from("10.88.0.2", 252), kept: from("10.88.0.254", 1),
+			looks: 49, dumps: 1,
+			want: "network net: all 253 addresses of range set 1 (10.88.0.0/24) are leased or the host's own: want a larger range",
 		},
 	}
 	for _, tt := range tests {
@@ -318,9 +334,14 @@ func TestAvailable(t *testing.T) {
 			cfg := network(t, tt.ipam)
 			f := newFake(cfg, 0)
 			f.take(t, tt.taken...)
-			err := cnierr.Of(Available(cfg, ledger{f}), 0)
-			if (err == nil) != (tt.want == "") || err != nil && (err.Code != cnierr.NotAvailable || err.Msg != tt.want) {
-				t.Errorf("got %+v, want %q", err, tt.want)
+			f.kept = tt.kept
+			offered, err := Offer(cfg, ledger{f})
+			got := prefixes(offered)
+			if err := cnierr.Of(err, 0); err != nil && err.Code == cnierr.NotAvailable {
+				got = err.Msg
+			}
+			if got != tt.want {
+				t.Errorf("got %q, %v, want %q", got, err, tt.want)
 			}
 			if f.looks != tt.looks || f.dumps != tt.dumps {
 				t.Errorf("%d look-ups and %d dumps, want %d and %d", f.looks, f.dumps, tt.looks, tt.dumps)
@@ -329,14 +350,14 @@ func TestAvailable(t *testing.T) {
 	}
 }
 
-func TestAvailableFailures(t *testing.T) {
+func TestOfferFailures(t *testing.T) {
 	cfg := network(t, v4)
 	looking, dumping := newFake(cfg, 0), newFake(cfg, 0)
 	looking.broken = syscall.EPERM
 	dumping.take(t, from("10.88.0.2", 48)...)
 	dumping.dumping = syscall.EPERM
 	for name, f := range map[string]*fake{"a look-up": looking, "the dump": dumping} {
-		if err := Available(cfg, ledger{f}); !errors.Is(err, syscall.EPERM) {
+		if _, err := Offer(cfg, ledger{f}); !errors.Is(err, syscall.EPERM) {
 			t.Errorf("%s fails: got %v", name, err)
 		}
 	}

@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -40,6 +41,7 @@ type fake struct {
 	network string
 	link    string
 	cursor  uint64
+	kept    []netip.Addr // by the host for itself
 
 	claims, looks, dumps int
 
@@ -72,6 +74,9 @@ func (f *fake) Claim(a netip.Addr) (bool, error) {
 	if f.broken != nil {
 		return false, f.broken
 	}
+	if slices.Contains(f.kept, a) {
+		return false, nil
+	}
 	err := f.names.add(lease.Name(f.network, a), f.link)
 	if errors.Is(err, syscall.EEXIST) {
 		return false, nil
@@ -98,6 +103,9 @@ func (f *fake) Taken() (map[netip.Addr]struct{}, error) {
 func (f *fake) Holder(a netip.Addr) string {
 	f.names.Lock()
 	defer f.names.Unlock()
+	if slices.Contains(f.kept, a) {
+		return "the host"
+	}
 	return f.names.holder[lease.Name(f.network, a)]
 }
 
@@ -109,7 +117,7 @@ func (l ledger) Free(network string, a netip.Addr) (bool, error) {
 	l.names.Lock()
 	defer l.names.Unlock()
 	_, taken := l.names.holder[lease.Name(network, a)]
-	return !taken, l.broken
+	return !taken && !slices.Contains(l.kept, a), l.broken
 }
 
 func (l ledger) Taken(string) (map[netip.Addr]struct{}, error) { return l.fake.Taken() }

@@ -149,9 +149,9 @@ func broadcast(p netip.Prefix) []byte {
 	return b[:]
 }
 
-// beSole sees to it that an address, which was just added or is to be, is the only one of an interface that is to have just one IPv4
-// address and no overlapping IPv6 subnets: the bridge's gateway. Only the one who adds it has to look at the others. To
-// remove them it must go first: the kernel removes an IPv4 address's secondary ones along with it.
+// beSole sees to it that an address, which was just added or is to be, is the only one of an interface that is to have
+// just one IPv4 address and no overlapping IPv6 subnets: the bridge's gateway. Only the one who adds it has to look at
+// the others. To remove them it must go first: the kernel removes an IPv4 address's secondary ones along with it.
 func (n *Node) beSole(a plan.Address, index int, added bool) (bool, error) {
 	s := n.side(a.Place)
 	rivals, err := n.rivals(a)
@@ -164,9 +164,7 @@ func (n *Node) beSole(a plan.Address, index int, added bool) (bool, error) {
 		}
 	}
 	if !a.Force {
-		return false, cnierr.New(cnierr.Conflict,
-			"%s has the address %s already: want %s to be its gateway address, or forceAddress to replace it",
-			a.Link, rivals[0].Prefix, a.Prefix)
+		return false, occupiedBy(a, rivals[0])
 	}
 	n.evicted[a.ID()] = rivals
 	for _, o := range rivals {
@@ -175,6 +173,12 @@ func (n *Node) beSole(a plan.Address, index int, added bool) (bool, error) {
 		}
 	}
 	return true, s.addAddress(a, index)
+}
+
+func occupiedBy(a, rival plan.Address) error {
+	return cnierr.New(cnierr.Conflict,
+		"%s has the address %s already: want %s to be its gateway address, or forceAddress to replace it",
+		a.Link, rival.Prefix, a.Prefix)
 }
 
 // rivals are the other addresses of an interface that a sole one does not go together with.

@@ -140,8 +140,8 @@ type instruction struct {
 	Immediate int32
 }
 
-// register is one of r0 to r9, or r10, the end of the stack. A call leaves its result in r0 and spoils r1 to r5. At first r1 holds the context, at the
-// end r0 the verdict.
+// register is one of r0 to r9, or r10, the end of the stack. A call leaves its result in r0 and spoils r1 to r5. At
+// first r1 holds the context, at the end r0 the verdict.
 type register uint8
 
 // operand is what an operation takes besides its destination: a register or a number.

@@ -15,9 +15,9 @@ import (
 // the RTNL lock, and with it everybody's ADD, for 0.2 to 0.6 ms each.
 const doomedAtOnce = 64
 
-// RemoveAll deletes host ends, many at once: each is set down and moved to a group that no network has, then the group is
-// deleted. That deletes also what an earlier call that was killed in between has left there. What is gone already is no error. It goes
-// on after a failure, and returns those that are still there.
+// RemoveAll deletes host ends, many at once: each is set down and moved to a group that no network has, then the group
+// is deleted. That deletes also what an earlier call that was killed in between has left there. What is gone already is
+// no error. It goes on after a failure, and returns those that are still there.
 func (n *Node) RemoveAll(list []Attached) (left []Attached, err error) {
 	var failed []error
 	for some := range slices.Chunk(list, doomedAtOnce) {

@@ -38,9 +38,9 @@ func (n *Node) Claimant(network, hostEnd string) (*Claimant, error) {
 // successive attachments begin at successive addresses, and one that was given back rests for a whole round.
 func (c *Claimant) Cursor() uint64 { return uint64(c.index) }
 
-// Claim takes an address and reports false when somebody holds it. The bare IPv4 address becomes a second name where it
-// is free, so that "tcpdump -i 10.88.0.5" works; it is a convenience and no lease. Both go in one message as long as
-// nobody has refused one.
+// Claim takes an address and reports false when somebody holds it, or the host keeps it for itself, which is asked along
+// with it. The bare IPv4 address becomes a second name where it is free, so that "tcpdump -i 10.88.0.5" works; it is a
+// convenience and no lease. Both go in one message as long as nobody has refused one.
 func (c *Claimant) Claim(a netip.Addr) (bool, error) {
 	names := []string{lease.Name(c.network, a)}
 	plain, hasPlain := lease.Plain(a)
@@ -48,19 +48,29 @@ func (c *Claimant) Claim(a netip.Addr) (bool, error) {
 	if together {
 		names = append(names, plain)
 	}
-	err := c.node.host.addAltNames(c.index, names...)
-	if errors.Is(err, syscall.EEXIST) {
+	host := c.node.host
+	answers, err := host.socket.exchange(host.altNamesRequest(unix.RTM_NEWLINKPROP, c.index, names...), host.routeTo(a))
+	if err == nil {
+		err = answers[0].err
+	}
+	switch {
+	case errors.Is(err, syscall.EEXIST):
 		c.refused = true
-		return together && c.holdsSince(a), nil
-	}
-	if errors.Is(err, syscall.EOPNOTSUPP) {
+		if !together || !c.holdsSince(a) {
+			return false, nil
+		}
+		names = names[:1]
+	case errors.Is(err, syscall.EOPNOTSUPP):
 		return false, cnierr.Wrap(cnierr.FeatureMissing, err, "alternative interface names: want Linux 5.5 or later")
-	}
-	if err != nil {
+	case err != nil:
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "lease %s", a)
 	}
+	if hostsOwn(answers[1]).as != "" {
+		err := host.send(host.altNamesRequest(unix.RTM_DELLINKPROP, c.index, names...))
+		return false, cnierr.Wrap(cnierr.KernelRefused, err, "give %s back to the host", a)
+	}
 	if hasPlain && !together {
-		if err := c.node.host.addAltNames(c.index, plain); err != nil && !errors.Is(err, syscall.EEXIST) {
+		if err := host.addAltNames(c.index, plain); err != nil && !errors.Is(err, syscall.EEXIST) {
 			return false, cnierr.Wrap(cnierr.KernelRefused, err, "name the interface %s", plain)
 		}
 	}
@@ -72,11 +82,7 @@ func (c *Claimant) Claim(a netip.Addr) (bool, error) {
 // it and did not have it before.
 func (c *Claimant) holdsSince(a netip.Addr) bool {
 	holder, err := c.node.host.linkByName(lease.Name(c.network, a))
-	if err != nil || holder.Attrs().Index != c.index || slices.Contains(c.claimed, a) {
-		return false
-	}
-	c.claimed = append(c.claimed, a)
-	return true
+	return err == nil && holder.Attrs().Index == c.index && !slices.Contains(c.claimed, a)
 }
 
 // Taken lists the leases of the network by walking all interfaces. It is what a search does once trying names has
@@ -86,13 +92,16 @@ func (c *Claimant) Taken() (map[netip.Addr]struct{}, error) { return c.node.Take
 // Holder says who holds an address.
 func (c *Claimant) Holder(a netip.Addr) string { return c.node.Holder(c.network, a) }
 
-// Holder says in words who holds an address of a network, or "" when nobody does.
+// Holder says in words who holds an address of a network, the host too, or "" when nobody does.
 func (n *Node) Holder(network string, a netip.Addr) string {
 	l, err := n.host.linkByName(lease.Name(network, a))
-	if err != nil {
-		return ""
+	if err == nil {
+		return tenant(l.Attrs())
 	}
-	return tenant(l.Attrs())
+	if own, err := n.host.kept(a); err == nil && own.as != "" {
+		return n.host.describe(own)
+	}
+	return ""
 }
 
 // tenant says in words whose an interface is.
@@ -103,11 +112,12 @@ func tenant(a *netlink.LinkAttrs) string {
 	return "interface " + a.Name
 }
 
-// Free reports whether nobody holds an address.
+// Free reports whether nobody holds an address, and the host does not keep it for itself.
 func (n *Node) Free(network string, a netip.Addr) (bool, error) {
 	_, err := n.host.linkByName(lease.Name(network, a))
 	if missing(err) {
-		return true, nil
+		own, err := n.host.kept(a)
+		return own.as == "", err
 	}
 	return false, cnierr.Wrap(cnierr.KernelRefused, err, "look up the lease of %s", a)
 }
@@ -132,11 +142,14 @@ func (n *Node) Taken(network string) (map[netip.Addr]struct{}, error) {
 // addAltNames is `ip link property add altname` (RTM_NEWLINKPROP, Linux 5.5). The kernel adds one after the other and
 // stops at one that is taken (rtnl_linkprop).
 func (s *side) addAltNames(index int, names ...string) error {
-	return s.send(s.altNames(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, names...))
+	return s.send(s.altNamesRequest(unix.RTM_NEWLINKPROP, index, names...))
 }
 
-// altNames is a request about alternative names of an interface.
-func (s *side) altNames(kind, flags, index int, names ...string) *nl.NetlinkRequest {
+func (s *side) altNamesRequest(kind, index int, names ...string) *nl.NetlinkRequest {
+	flags := 0
+	if kind == unix.RTM_NEWLINKPROP {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	}
 	req, _ := s.linkRequest(kind, flags, index)
 	list := nl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
 	for _, name := range names {

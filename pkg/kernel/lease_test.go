@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/kernel"
@@ -127,6 +128,51 @@ func TestClaim(t *testing.T) {
 		if got := m.observe(plan.Lease{Name: "198.18.0.5"}); len(got) != 1 || got[0].(plan.Lease).Link != "vh" {
 			m.Errorf("the bare address names %v, want vh, whose it was first", got)
 		}
+	})
+}
+
+// What the host keeps for itself is nobody's to lease: it would deliver the container's packets to itself. Nothing stays
+// of the claim.
+func TestClaimOfTheHostsOwn(t *testing.T) {
+	t.Parallel()
+	on(t, func(m *machine) {
+		m.apply(pair, second)
+		m.must(
+			by(plan.Host, "vh2", func(l netlink.Link) error {
+				for _, a := range []string{"198.18.0.7/24", "2001:db8::7/64"} {
+					parsed, err := netlink.ParseAddr(a)
+					if err != nil {
+						return err
+					}
+					parsed.Flags = unix.IFA_F_NODAD
+					if err := netlink.AddrAdd(l, parsed); err != nil {
+						return err
+					}
+				}
+				return nil
+			})(m),
+		)
+		one := m.claimant("podnet", "vh")
+		keeps := func() {
+			before := m.snapshot()
+			for a, as := range map[string]string{
+				"198.18.0.7": "an address", "198.18.0.255": "a broadcast address", "2001:db8::7": "an address",
+			} {
+				m.claims(one, addr(a), false)
+				if free, err := m.kernel.Free("podnet", addr(a)); err != nil || free {
+					m.Errorf("Free(%s): %v, %v, want it kept", a, free, err)
+				}
+				if got, want := one.Holder(addr(a)), "the host, as "+as+" of its interface vh2"; got != want {
+					m.Errorf("Holder(%s) says %q, want %q", a, got, want)
+				}
+			}
+			m.unchanged(before, "after the host's own was refused")
+		}
+		keeps()
+		m.apply(plan.Lease{Link: "vh2", Name: "198.18.0.7"}) // a bare name that is taken: from then on one goes after the other
+		keeps()
+		m.claims(one, addr("198.18.0.8"), true)
+		m.free("podnet", addr("198.18.0.8"), false)
 	})
 }
 

@@ -62,11 +62,10 @@ func (n *Node) Enter(path string) error {
 		return err
 	}
 	n.netns, n.home = space, home
-	err = n.Inside(func() error {
+	return n.Inside(func() error {
 		n.container, err = dial(netns.NsHandle(space.fd))
-		return err
+		return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
 	})
-	return cnierr.Wrap(cnierr.KernelRefused, err, "reach the network namespace %s", path)
 }
 
 // ownNamespace is that of the thread that looks.
@@ -154,7 +153,7 @@ func (n *Node) Inside(fn func() error) (err error) {
 	runtime.LockOSThread()
 	if err := unix.Setns(n.netns.fd, unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
-		return cnierr.Wrap(cnierr.KernelRefused, err, "enter %s", n.netns.path)
+		return cnierr.Wrap(cnierr.KernelRefused, err, "enter the network namespace %s", n.netns.path)
 	}
 	n.entered = true
 	defer func() {

@@ -51,6 +51,22 @@ func TestEnterRefuses(t *testing.T) {
 	})
 }
 
+// A plain user is told once which namespace it was.
+func TestEnterWithoutPrivilege(t *testing.T) {
+	t.Parallel()
+	on(t, func(m *machine) {
+		c := m.node.Container()
+		k, err := kernel.Open()
+		m.must(err)
+		defer k.Close()
+		err = powerless(func() error { return k.Enter(c.Path) })
+		want := "enter the network namespace " + c.Path + ": operation not permitted"
+		if got := cnierr.Of(err, 0); err == nil || got.Code != cnierr.KernelRefused || got.Msg != want {
+			m.Errorf("%v, want %s", err, want)
+		}
+	})
+}
+
 // TestEnterOverride is not parallel: it sets an environment variable.
 func TestEnterOverride(t *testing.T) {
 	on(t, func(m *machine) {

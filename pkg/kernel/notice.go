@@ -53,7 +53,7 @@ func (n *Node) removeUnused(bridge int) error {
 // followUp has the bridge of a notice removed, or takes the notice down from one that stays.
 func (s *side) followUp(bridge int, notice string, stays bool) error {
 	if stays {
-		return s.send(s.altNames(unix.RTM_DELLINKPROP, 0, bridge, notice))
+		return s.send(s.altNamesRequest(unix.RTM_DELLINKPROP, bridge, notice))
 	}
 	req, _ := s.linkRequest(unix.RTM_DELLINK, 0, 0)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(notice)))
@@ -81,7 +81,7 @@ func (s *side) keep(bridge int, look answer) error {
 	for _, message := range look.messages {
 		for _, name := range readLink(message).Attrs().AltNames {
 			if strings.HasPrefix(name, noticePrefix) {
-				down = append(down, s.altNames(unix.RTM_DELLINKPROP, 0, bridge, name))
+				down = append(down, s.altNamesRequest(unix.RTM_DELLINKPROP, bridge, name))
 			}
 		}
 	}

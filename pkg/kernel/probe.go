@@ -37,28 +37,33 @@ func (n *Node) ProbeSysctl(key string) error {
 
 // try applies objects, which are called what, in a namespace that is thrown away at once.
 func try(what string, objects ...plan.Object) error {
+	return elsewhere(what, func(scratch *Node) error {
+		for _, o := range objects {
+			if _, err := scratch.Apply(o); err != nil {
+				// Apply's sentence begins with the object, which in this namespace is nobody's.
+				return cnierr.Wrap(cnierr.KernelRefused, errors.Unwrap(err), "try %s", what)
+			}
+		}
+		return nil
+	})
+}
+
+// elsewhere runs fn, which tries what, with a namespace that is thrown away at once.
+func elsewhere(what string, fn func(scratch *Node) error) error {
 	answer := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends here, and its namespace with it
-		answer <- tryHere(what, objects)
+		answer <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return cnierr.Wrap(cnierr.KernelRefused, err, "make a network namespace to try %s in", what)
+			}
+			scratch, err := Open()
+			if err != nil {
+				return err
+			}
+			defer scratch.Close()
+			return fn(scratch)
+		}()
 	}()
 	return <-answer
-}
-
-func tryHere(what string, objects []plan.Object) error {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return cnierr.Wrap(cnierr.KernelRefused, err, "make a network namespace to try %s in", what)
-	}
-	scratch, err := Open()
-	if err != nil {
-		return err
-	}
-	defer scratch.Close()
-	for _, o := range objects {
-		if _, err := scratch.Apply(o); err != nil {
-			// Apply's sentence begins with the object, which in this namespace is nobody's.
-			return cnierr.Wrap(cnierr.KernelRefused, errors.Unwrap(err), "try %s", what)
-		}
-	}
-	return nil
 }

@@ -33,7 +33,7 @@ func (n *Node) routeErrand(r plan.Route) (errand, error) {
 	if r.Place == plan.Container {
 		e.judge = func(err error) (bool, error) {
 			if !errors.Is(err, syscall.EEXIST) {
-				return err == nil, err
+				return err == nil, outOfReach(r, err)
 			}
 			if len(n.differences(r)) == 0 {
 				return false, nil
@@ -42,6 +42,16 @@ func (n *Node) routeErrand(r plan.Route) (errand, error) {
 		}
 	}
 	return e, nil
+}
+
+// outOfReach names the gateway that the kernel refuses a route for: it has to be a neighbour (fib_check_nh_v4_gw of
+// net/ipv4/fib_semantics.c, ip6_route_check_nh of net/ipv6/route.c).
+func outOfReach(r plan.Route, err error) error {
+	if !r.Via.IsValid() || !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EHOSTUNREACH) {
+		return err
+	}
+	return cnierr.Wrap(cnierr.KernelRefused, err, "its gw, %s, is in no subnet that the container has on %s: "+
+		"want the address of a router there, or gw left out", r.Via, r.Link)
 }
 
 // occupied says how two networks of one container get along. The kernel takes one route of a destination, table and

@@ -248,7 +248,14 @@ func TestRouteRefused(t *testing.T) {
 		{
 			name:  "the gateway is on no prefix",
 			route: plan.Route{Place: plan.Container, Dst: prefix("192.0.2.0/24"), Via: addr("203.0.113.1")},
-			errno: syscall.ENETUNREACH, says: "container route 192.0.2.0/24: network is unreachable: Nexthop has invalid gateway",
+			errno: syscall.ENETUNREACH, says: "container route 192.0.2.0/24: its gw, 203.0.113.1, is in no subnet that the " +
+				"container has on eth0: want the address of a router there, or gw left out: network is unreachable: Nexthop has",
+		},
+		{
+			name:  "the IPv6 gateway is on no prefix",
+			route: plan.Route{Place: plan.Container, Dst: prefix("2001:db8:9::/48"), Via: addr("2001:db8:77::1")},
+			errno: syscall.EHOSTUNREACH, says: "container route 2001:db8:9::/48: its gw, 2001:db8:77::1, is in no subnet that the " +
+				"container has on eth0",
 		},
 		{
 			name:  "on the host's side too",

@@ -36,7 +36,7 @@ const (
 // the kernel's limit. Long networks and container ids count in their coded form (see Owner.Alias), so that the name can
 // be computed from the interface's alias too.
 func HostName(network, containerID, ifName string) string {
-	key := short(network, maxNetwork) + "\x00" + short(containerID, maxContainer) + "\x00" + ifName
+	key := Network(network) + "\x00" + short(containerID, maxContainer) + "\x00" + ifName
 	return hostPrefix + digest(key)[:maxIfName-len(hostPrefix)]
 }
 
@@ -50,13 +50,13 @@ func IsHostName(name string) bool {
 // most 127 bytes, the kernel's limit: a network name of more than 87 bytes is cut and ends in a hash of the whole. An
 // IPv4 address in IPv6 form is the IPv4 address, and a zone does not count.
 func Name(network string, addr netip.Addr) string {
-	return addr.Unmap().WithZone("").String() + "@" + short(network, maxNetwork)
+	return addr.Unmap().WithZone("").String() + "@" + Network(network)
 }
 
 // Parse returns the address that an alternative interface name leases on a network. It is false for every name that
 // Name does not return for that network.
 func Parse(name, network string) (netip.Addr, bool) {
-	text, found := strings.CutSuffix(name, "@"+short(network, maxNetwork))
+	text, found := strings.CutSuffix(name, "@"+Network(network))
 	if !found {
 		return netip.Addr{}, false
 	}

@@ -16,7 +16,7 @@ type Owner struct {
 // lease (see Name) stands there as in the lease, and a container id beyond 151 bytes is cut the same way. Network,
 // container id and interface name are taken to be valid for CNI: no slash and no space.
 func (o Owner) Alias() string {
-	alias := short(o.Network, maxNetwork) + "/" + short(o.ContainerID, maxContainer) + "/" + o.IfName
+	alias := Network(o.Network) + "/" + short(o.ContainerID, maxContainer) + "/" + o.IfName
 	if !word(o.PodNamespace) || !word(o.PodName) {
 		return alias
 	}
@@ -26,9 +26,13 @@ func (o Owner) Alias() string {
 	return alias
 }
 
+// Network returns a network's name as leases and aliases have it: a name of more than 87 bytes is cut and ends in a hash
+// of the whole. Of what it returned it returns the same.
+func Network(name string) string { return short(name, maxNetwork) }
+
 // NetworkAlias returns the text for the alias of an interface that belongs to a whole network, its bridge. No Owner has
 // it: it holds no slash.
-func NetworkAlias(network string) string { return "network " + short(network, maxNetwork) }
+func NetworkAlias(network string) string { return "network " + Network(network) }
 
 // ParseOwner reads an interface alias back. It is false for every text that Alias does not return. What Alias has cut
 // stays cut; HostName gives the same name nonetheless. Others may write aliases of the same form: the interface is the
@@ -50,7 +54,7 @@ func ParseOwner(alias string) (Owner, bool) {
 // Owns reports whether an interface alias says that the interface belongs to a network.
 func Owns(alias, network string) bool {
 	o, ok := ParseOwner(alias)
-	return ok && o.Network == short(network, maxNetwork)
+	return ok && o.Network == Network(network)
 }
 
 // HostName returns the name of the owner's host interface.

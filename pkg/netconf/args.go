@@ -45,8 +45,8 @@ func parseArgs(s string) (cniArgs, error) {
 		case !isPair:
 			bad = cmp.Or(bad, badArg("CNI_ARGS", pair, "KEY=VALUE, with ';' between one and the next"))
 		case !isKnown:
-			unknown = cmp.Or(unknown, cnierr.New(cnierr.InvalidEnvironment, "CNI_ARGS: unknown key %q with value %q%s",
-				name, value, didYouMean(name, slices.Sorted(maps.Keys(known)))))
+			unknown = cmp.Or(unknown, cnierr.New(cnierr.InvalidEnvironment, "CNI_ARGS: unknown key %q with value %q: "+
+				"want IgnoreUnknown=1 beside it%s", name, value, didYouMean(name, slices.Sorted(maps.Keys(known)))))
 		case field != nil:
 			*field = value
 		case ignoreUnknown.UnmarshalText([]byte(value)) != nil:

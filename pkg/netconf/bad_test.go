@@ -2,6 +2,7 @@ package netconf
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,9 +110,20 @@ func TestBadType(t *testing.T) {
 			"ranges of a flat list",
 			Request{},
 			builtin(`"ranges": [{"subnet": "10.0.0.0/8"}]`), 6,
-			`ipam.ranges[0]: {"subnet":"10.0.0.0/8"} is not valid: want a list`,
+			`ipam.ranges[0]: {"subnet":"10.0.0.0/8"} is not valid: want a list of ranges, as in [[{"subnet": "10.88.0.0/16"}]]`,
 		},
-		{"null set", Request{}, builtin(`"ranges": [null]`), 6, `ipam.ranges[0]: null is not valid: want a list`},
+		{
+			"ranges without a list",
+			Request{},
+			builtin(`"ranges": {"subnet": "10.0.0.0/8"}`), 6,
+			`ipam.ranges: {"subnet":"10.0.0.0/8"} is not valid: want a list of lists of ranges, such as [[{"subnet": "10.88.0.0/16"}]]`,
+		},
+		{
+			"null set",
+			Request{},
+			builtin(`"ranges": [null]`), 6,
+			`ipam.ranges[0]: null is not valid: want a list of ranges, as in [[{"subnet": "10.88.0.0/16"}]]`,
+		},
 		{
 			"subnet",
 			Request{},
@@ -239,6 +251,87 @@ func TestUnknownKey(t *testing.T) {
 	})
 }
 
+// A key that is there twice counts neither way, wherever the plugin reads it. What others read is theirs.
+func TestKeyTwice(t *testing.T) {
+	const once = `: given more than once, as 1 and as 2: want it once`
+	var cases []badCase
+	for path, config := range map[string]string{
+		"mtu":                       veth(`"mtu": 1, "ipMasq": false, "mtu": 2`),
+		"name":                      veth(`"name": 1, "name": 2`),
+		"capabilities.zone":         veth(`"capabilities": {"zone": 1, "zone": 2}`),
+		"args.cni.mac":              veth(`"args": {"cni": {"mac": 1, "mac": 2}}`),
+		"runtimeConfig":             veth(`"runtimeConfig": 1, "runtimeConfig": 2`),
+		"runtimeConfig.mac":         veth(`"runtimeConfig": {"mac": 1, "mac": 2}`),
+		"runtimeConfig.ips":         pooled(`"runtimeConfig": {"ips": 1, "ips": 2}`),
+		"dns.search":                veth(`"dns": {"search": 1, "search": 2}`),
+		"vlanTrunk[0].id":           bridged(`"vlanTrunk": [{"id": 1, "id": 2}]`),
+		"ipam.type":                 veth(`"ipam": {"type": 1, "type": 2}`),
+		"ipam.subnet":               builtin(`"subnet": 1, "subnet": 2`),
+		"ipam.ranges[0][0].gateway": builtin(`"ranges": [[{"gateway": 1, "gateway": 2}]]`),
+		"ipam.routes[0].dst":        builtin(`"routes": [{"dst": 1, "dst": 2}]`),
+		"runtimeConfig.portMappings[0].hostPort": pooled(
+			`"runtimeConfig": {"portMappings": [{"hostPort": 1, "hostPort": 2, "containerPort": 80}]}`),
+		"runtimeConfig.io.kubernetes.cri.pod-annotations.a": veth(
+			`"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"a": 1, "a": 2}}`),
+		"cni.dev/valid-attachments[0].ifname": veth(`"cni.dev/valid-attachments": [{"ifname": 1, "ifname": 2}]`),
+	} {
+		cases = append(cases, badCase{path, Request{}, config, 7, path + once})
+	}
+	runBad(t, cases)
+	for _, theirs := range []string{
+		veth(`"args": {"zone": 1, "zone": 2}`), veth(`"runtimeConfig": {"zone": 1, "zone": 2}`),
+		veth(`"ipam": {"type": "dhcp", "zone": 1, "zone": 2}`), veth(`"example.org/x": 1, "example.org/x": 2`),
+		veth(`"prevResult": {"zone": 1, "zone": 2}`),
+	} {
+		if _, err := Parse(Request{Config: []byte(theirs)}); err != nil {
+			t.Errorf("%s\nis refused: %v", theirs, err)
+		}
+	}
+}
+
+// A list is what an operator has, and not what a plugin is handed: even GC, by hand, must not take it for a network
+// without a key.
+func TestConfigurationList(t *testing.T) {
+	const list = `{"cniVersion": "1.1.0", "name": "net", "disableCheck": true, "plugins": [{"type": "veth"}]}`
+	const want = `plugins: this is a configuration list: want one of its plugins, with the list's name and cniVersion`
+	runBad(t, []badCase{{"list", Request{}, list, 2, want}})
+	_, err := Vet(Request{Config: []byte(list)})
+	if coded := cnierr.Of(err, 0); err == nil || coded.Code != 2 || coded.Msg != want {
+		t.Errorf("Vet gave %v, want %s", err, want)
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	runBad(t, []badCase{
+		{
+			"near",
+			Request{},
+			veth(`"capabilities": {"mac": true, "portMapping": true}`), 2,
+			`capabilities.portMapping: unknown capability with value true; did you mean "portMappings"?`,
+		},
+		{
+			"case",
+			Request{},
+			veth(`"capabilities": {"ipranges": false}`), 2,
+			`capabilities.ipranges: unknown capability with value false; did you mean "ipRanges"?`,
+		},
+		{
+			"with dots",
+			Request{},
+			veth(`"capabilities": {"io.kubernetes.cri.pod-annotation": true}`), 2,
+			`capabilities.io.kubernetes.cri.pod-annotation: unknown capability with value true; ` +
+				`did you mean "io.kubernetes.cri.pod-annotations"?`,
+		},
+		{"first by name", Request{}, veth(`"capabilities": {"macs": 1, "ip": 2}`), 2, `capabilities.ip: unknown capability with value 2; did you mean "ips"?`},
+	})
+	passes := append([]string{"zz", "io.kubernetes.cri.annotations", "example.org/ip"}, slices.Concat(capable, conventional)...)
+	for _, name := range passes {
+		if _, err := Parse(Request{Config: []byte(veth(`"capabilities": {"` + name + `": true}`))}); err != nil {
+			t.Errorf("%s is refused: %v", name, err)
+		}
+	}
+}
+
 func TestBadIdentity(t *testing.T) {
 	const nameWant = ` is not valid: want letters, digits, '_', '.' and '-', the first a letter or a digit`
 	const ifWant = ` is not valid: want 1 to 15 bytes without '/', ':', '%' and white space, ` +
@@ -284,18 +377,18 @@ func TestBadIdentity(t *testing.T) {
 
 func TestBadArgs(t *testing.T) {
 	runBad(t, []badCase{
-		{"unknown", Request{Args: "FOO=bar"}, veth(), 4, `CNI_ARGS: unknown key "FOO" with value "bar"`},
+		{"unknown", Request{Args: "FOO=bar"}, veth(), 4, `CNI_ARGS: unknown key "FOO" with value "bar": want IgnoreUnknown=1 beside it`},
 		{
 			"unknown, not ignored",
 			Request{Args: "IgnoreUnknown=0;FOO=bar=baz"},
 			veth(), 4,
-			`CNI_ARGS: unknown key "FOO" with value "bar=baz"`,
+			`CNI_ARGS: unknown key "FOO" with value "bar=baz": want IgnoreUnknown=1 beside it`,
 		},
 		{
 			"case",
 			Request{Args: "Mac=02:00:00:00:00:01"},
 			veth(), 4,
-			`CNI_ARGS: unknown key "Mac" with value "02:00:00:00:00:01"; did you mean "MAC"?`,
+			`CNI_ARGS: unknown key "Mac" with value "02:00:00:00:00:01": want IgnoreUnknown=1 beside it; did you mean "MAC"?`,
 		},
 		{
 			"no pair",
@@ -801,6 +894,9 @@ func TestBadVersion(t *testing.T) {
 		if _, err := Vet(Request{Config: []byte(`{"cniVersion": ` + v + `, "name": "net"}`)}); err != nil {
 			t.Errorf("Vet refuses cniVersion %s: %v", v, err)
 		}
+	}
+	if _, err := Vet(Request{Config: []byte(`{"cniVersion": "9", "name": "x", "name": "net", "cniVersion": "1.1.0"}`)}); err != nil {
+		t.Errorf("Vet refuses what DEL can do with: %v", err)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // the struct does not have, and names the full path of the key and the value it found there when they do not fit.
 type decoder struct {
 	anyKey  bool // keys the struct does not have are somebody else's
-	lenient bool // what does not fit is left out
+	lenient bool // what does not fit is left out; of a key given twice the last counts, as in encoding/json
 	// anyCase takes keys in any case, for what a runtime fills in: containerd's structures have no JSON tags, so its port
 	// mappings come with "HostPort" and its ranges with "RangeStart", as encoding/json, which most plugins use, takes them.
 	anyCase bool
@@ -70,9 +70,13 @@ func (d decoder) value(path string, raw json.RawMessage, into reflect.Value) err
 		}
 		into.Set(fresh)
 		return nil
+	case reflect.Map:
+		if into, ok := into.Addr().Interface().(*map[string]json.RawMessage); ok {
+			return names(path, raw, into)
+		}
 	}
 	if !scalar(raw, into) {
-		return wrongType(path, raw, wanted(into.Kind()))
+		return wrongType(path, raw, wanted(into.Type()))
 	}
 	return nil
 }
@@ -97,11 +101,11 @@ func (d decoder) fields(path string, list []member, into reflect.Value) (failed 
 		var err error
 		if f := of.Field(i); f.Anonymous {
 			err = d.fields(path, list, into.Field(i))
-		} else if m := d.member(list, key(f)); m != nil {
-			inner, keys := d, f.Tag.Get("keys")
+		} else if m, before := d.member(list, key(f)); m != nil {
+			at, inner, keys := join(path, key(f)), d, f.Tag.Get("keys")
 			inner.anyKey = d.anyKey || keys != ""
 			inner.anyCase = d.anyCase || keys == "any case"
-			err = inner.field(join(path, key(f)), m.value, into.Field(i))
+			err = cmp.Or(twice(at, before, m), inner.field(at, m.value, into.Field(i)))
 		}
 		if failed == nil && !d.lenient {
 			failed = err
@@ -125,30 +129,56 @@ func key(f reflect.StructField) string {
 }
 
 // member finds that of a key, if there is one, and marks it as known. The key's exact spelling goes first. Of a key given
-// twice the last counts, as it does in encoding/json.
-func (d decoder) member(list []member, key string) *member {
+// twice it is the last, and before the one ahead of that.
+func (d decoder) member(list []member, key string) (found, before *member) {
 	var exact, folded *member
 	for i := range list {
 		switch m := &list[i]; {
 		case m.name == key:
-			exact, m.known = m, true
+			before, exact, m.known = exact, m, true
 		case d.anyCase && strings.EqualFold(m.name, key) && (folded == nil || m.name <= folded.name):
 			folded = m
 		}
 	}
-	return cmp.Or(exact, folded)
+	return cmp.Or(exact, folded), before
+}
+
+// twice refuses a key that is there again: readers do not agree on which of the two counts (RFC 8259, section 4).
+func twice(path string, before, m *member) error {
+	if before == nil {
+		return nil
+	}
+	return cnierr.New(cnierr.InvalidConfig, "%s: given more than once, as %s and as %s: want it once",
+		path, shown(before.value), shown(m.value))
+}
+
+// names fills a map, which takes any key.
+func names(path string, raw json.RawMessage, into *map[string]json.RawMessage) error {
+	list, err := members(nil, path, raw)
+	if err != nil {
+		return err
+	}
+	filled := make(map[string]json.RawMessage, len(list))
+	for i, m := range list {
+		if value, is := filled[m.name]; is {
+			return twice(join(path, m.name), &member{value: value}, &list[i])
+		}
+		filled[m.name] = m.value
+	}
+	*into = filled
+	return nil
 }
 
 func (d decoder) list(path string, raw json.RawMessage, into reflect.Value) error {
 	if raw[0] != '[' {
-		return wrongType(path, raw, "a list")
+		return wrongType(path, raw, wanted(into.Type()))
 	}
 	elements := split(make([]json.RawMessage, 0, 8), raw)
 	list := reflect.MakeSlice(into.Type(), len(elements), len(elements))
 	for i, element := range elements {
 		at := index(path, i)
 		if absent(element) { // null would leave an element that looks like one nobody filled in
-			return wrongType(at, element, wanted(into.Type().Elem().Kind()))
+			return wrongType(at, element, wanted(into.Type().Elem()))
 		}
 		if err := d.value(at, element, list.Index(i)); err != nil {
 			return err
@@ -174,6 +204,9 @@ func (d decoder) unknownKey(path string, list []member, of reflect.Type) error {
 	if first == nil {
 		return nil
 	}
+	if path == "" && slices.ContainsFunc(list, member.isPlugins) {
+		return isList()
+	}
 	var known []string
 	for _, f := range reflect.VisibleFields(of) {
 		if !f.Anonymous {
@@ -182,6 +215,11 @@ func (d decoder) unknownKey(path string, list []member, of reflect.Type) error {
 	}
 	return cnierr.New(cnierr.UnsupportedField, "%s: unknown key with value %s%s",
 		join(path, first.name), shown(first.value), didYouMean(first.name, known))
+}
+
+func isList() error {
+	return cnierr.New(cnierr.UnsupportedField, "plugins: this is a configuration list: want one of its plugins, with the list's "+
+		"name and cniVersion")
 }
 
 func absent(raw json.RawMessage) bool {
@@ -193,8 +231,14 @@ func wrongType(path string, raw json.RawMessage, want string) error {
 	return cnierr.Key(cnierr.DecodingFailure, path, shown(raw), want)
 }
 
-func wanted(k reflect.Kind) string {
-	switch k {
+func wanted(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[[][]rawRange]():
+		return "a list of lists of ranges, such as " + rangesExample
+	case reflect.TypeFor[[]rawRange]():
+		return "a list of ranges, as in " + rangesExample
+	}
+	switch t.Kind() {
 	case reflect.String:
 		return "a string"
 	case reflect.Bool:
@@ -234,8 +278,11 @@ func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]
 
 // didYouMean suggests the known key that name is a likely slip of: one edit for each four letters, and one more. Case
 // is no edit, so that a key that differs in nothing else is always found.
-func didYouMean(name string, known []string) string {
-	best, least := "", len(name)/4+2
+func didYouMean(name string, known []string) string { return suggest(name, known, len(name)/4+1) }
+
+// suggest is didYouMean with another limit to the edits.
+func suggest(name string, known []string, most int) string {
+	best, least := "", most+1
 	for _, k := range known {
 		if max(len(name)-len(k), len(k)-len(name)) >= least {
 			continue // at least as many edits; spares comparing with a very long name

@@ -11,9 +11,14 @@ func TestWhichMemberCounts(t *testing.T) {
 		decoder
 		object, want, fails string
 	}{
-		"the last":                        {object: `{"key": "a", "key": "b"}`, want: "b"},
-		"the last, whatever was before":   {object: `{"key": 1, "key": "b"}`, want: "b"},
-		"the last, null":                  {object: `{"key": "a", "key": null}`},
+		"none of two":                     {object: `{"key": "a", "key": "b"}`, fails: `key: given more than once, as "a" and as "b": want it once`},
+		"none of two alike":               {object: `{"key": "a", "number": 1, "key": "a"}`, fails: `key: given more than once, as "a" and as "a": want it once`},
+		"none of two, one null":           {object: `{"key": "a", "key": null}`, fails: `key: given more than once, as "a" and as null: want it once`},
+		"none of two, one escaped":        {object: `{"k\u0065y": "a", "key": 1}`, fails: `key: given more than once, as "a" and as 1: want it once`},
+		"the last":                        {decoder: decoder{lenient: true}, object: `{"key": "a", "key": "b"}`, want: "b"},
+		"the last, whatever was before":   {decoder: decoder{lenient: true}, object: `{"key": 1, "key": "b"}`, want: "b"},
+		"the last, null":                  {decoder: decoder{lenient: true}, object: `{"key": "a", "key": null}`},
+		"somebody else's twice":           {decoder: decoder{anyKey: true}, object: `{"zone": 1, "key": "a", "zone": 2}`, want: "a"},
 		"escaped":                         {object: `{"k\u0065y": "a"}`, want: "a"},
 		"other case":                      {object: `{"Key": "a"}`, fails: `Key: unknown key with value "a"; did you mean "key"?`},
 		"any case":                        {decoder: decoder{anyKey: true, anyCase: true}, object: `{"Key": "a"}`, want: "a"},

@@ -401,6 +401,12 @@ func TestParseLenient(t *testing.T) {
 			Config{CNIVersion: "0.1.0", Network: "net", Type: TypePTP, Ingress: IngressUnreadable},
 		},
 		{
+			"given twice: the last",
+			`{"name": "x", "name": "net", "type": "veth", "type": "ptp", "ipMasq": false, "ipMasq": true,
+				"ipam": {"type": "veth", "type": "dhcp"}, "capabilities": {"mac": 1, "mac": 2}}`,
+			Config{CNIVersion: "0.1.0", Network: "net", Type: TypePTP, IPMasq: true, IPAM: IPAM{Type: "dhcp"}},
+		},
+		{
 			"what DEL heeds beside what cannot be read",
 			`{"name": "net", "type": "ptp", "ingressPolicy": "isolated", "syncDelete": true, "mtu": "x"}`,
 			Config{CNIVersion: "0.1.0", Network: "net", Type: TypePTP, Ingress: IngressIsolated, SyncDelete: true},
@@ -433,6 +439,11 @@ func TestKnownKeys(t *testing.T) {
 				t.Errorf("%T.%s has no key of its own", raw, f.Name)
 			}
 			seen = append(seen, key)
+		}
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[rawRuntime]()) {
+		if !slices.Contains(capable, f.Tag.Get("json")) {
+			t.Errorf("%q is none of the capabilities", f.Tag.Get("json"))
 		}
 	}
 }

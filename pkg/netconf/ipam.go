@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -33,7 +34,7 @@ func (p *parser) addresses() error {
 // ipamType fills IPAM.Type. The plugin is looked up in the directories of CNI_PATH, out of which no name may lead.
 func (p *parser) ipamType() error {
 	var raw rawIPAMType
-	if err := (decoder{anyKey: true}).decode("ipam", p.raw.IPAM, &raw); err != nil {
+	if err := (decoder{anyKey: true, lenient: p.lenient}).decode("ipam", p.raw.IPAM, &raw); err != nil {
 		return err
 	}
 	if strings.ContainsAny(raw.Type, "/\x00") || raw.Type == "." || raw.Type == ".." {
@@ -54,9 +55,32 @@ func (p *parser) builtin(raw rawIPAM) error {
 		if err != nil {
 			return err
 		}
+		if err := p.reachable(index("ipam.routes", i), route); err != nil {
+			return err
+		}
 		ipam.Routes = append(ipam.Routes, route)
 	}
 	return p.requested()
+}
+
+// reachable refuses a gateway that the kernel would take for no neighbour of the container's: one that is in no subnet,
+// nor at the end of a route before, which has no gateway itself. In routed mode the host is the neighbour, whatever the
+// gateway. IPv6 link-local addresses are on every link.
+func (p *parser) reachable(path string, r Route) error {
+	if p.config.Mode == Routed || !r.Via.IsValid() || r.Via.Is6() && r.Via.IsLinkLocalUnicast() {
+		return nil
+	}
+	subnets := p.config.IPAM.Pool.Subnets()
+	for _, before := range p.config.IPAM.Routes {
+		if before.Direct() && !before.Via.IsValid() {
+			subnets = append(subnets, before.Dst)
+		}
+	}
+	if slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Contains(r.Via) }) {
+		return nil
+	}
+	return cnierr.New(cnierr.InvalidConfig, "%s.gw: %s is in no subnet of ipam: want the address of a router in one of %s",
+		path, r.Via, p.config.IPAM.Pool.Subnets())
 }
 
 // pool gathers the ranges in host-local's order: what the runtime gives first, the flat range before the others.
@@ -81,7 +105,7 @@ func (p *parser) pool(raw rawIPAM) error {
 		return err
 	}
 	if len(pool.Sets) == 0 {
-		return missing("ipam.ranges", `at least one range set for the built-in IPAM, such as [[{"subnet": "10.88.0.0/16"}]]`)
+		return missing("ipam.ranges", "at least one range set for the built-in IPAM, such as "+rangesExample)
 	}
 	for i, s := range raw.Exclude {
 		prefix, err := parseExclude(index("ipam.exclude", i), s)
@@ -221,6 +245,13 @@ func (r rawRoute) parse(path string) (Route, error) {
 	return route, route.CheckNumbers(cnierr.InvalidConfig, path)
 }
 
+// Direct reports whether the scope of a route says that it has no gateway: link or narrower (fib_check_nh of
+// net/ipv4/fib_semantics.c).
+func (r Route) Direct() bool {
+	const link = 253 // RT_SCOPE_LINK
+	return r.Scope != nil && *r.Scope >= link
+}
+
 // CheckNumbers holds the numbers of a route to the widths rtnetlink(7) gives them. The error has the code, and names the
 // key below path.
 func (r Route) CheckNumbers(code uint, path string) error {
@@ -348,6 +379,8 @@ func source(path string) string {
 }
 
 const (
+	rangesExample = `[[{"subnet": "10.88.0.0/16"}]]`
+
 	wantPrefix = `a subnet such as "10.88.0.0/16" or "2001:db8::/64"`
 	wantAddr   = `an address such as "10.88.0.9" or "2001:db8::9"`
 )

@@ -20,6 +20,9 @@ type member struct {
 
 func (m member) unknown() bool { return !m.known }
 
+// isPlugins tells a configuration list (.conflist) from one of its plugins.
+func (m member) isPlugins() bool { return m.name == "plugins" }
+
 // members adds those of an object to a list, in their order, with keys given twice. There are none in an absent object.
 func members(list []member, path string, raw json.RawMessage) ([]member, error) {
 	if absent(raw) {

@@ -30,13 +30,13 @@ const oldestVersion = "0.1.0"
 //   - DecodingFailure: not JSON, or a value of another JSON type, or a prevResult that is no result
 //   - IncompatibleVersion: a cniVersion that the plugin does not speak
 //   - UnsupportedField: a key nobody knows, or a value outside a fixed list of words
-//   - InvalidConfig: a value out of range, a missing key, keys that contradict each other
+//   - InvalidConfig: a value out of range, a missing key, one given twice, keys that contradict each other
 //   - InvalidEnvironment: a CNI_* variable
 //   - AddressTaken: a requested address that can never be leased
 func Parse(r Request) (*Config, error) {
 	p := parser{request: r, config: &Config{Raw: r.Config}}
 	parts := []func() error{
-		p.decode, p.environment, p.identity, p.mode, p.link, p.trunk, p.ipamType, p.annotations,
+		p.decode, p.environment, p.identity, p.capabilities, p.mode, p.link, p.trunk, p.ipamType, p.annotations,
 		p.hardwareAddress, p.addresses, p.interplay, p.mtu, p.tuning, p.wire, p.routing, p.bandwidth, p.hostPorts, p.isolation, p.previous, p.layer2,
 		p.attachments,
 	}
@@ -53,7 +53,7 @@ func Parse(r Request) (*Config, error) {
 // What cannot be used is left empty; nothing fails. Where Parse succeeds, these fields are the same. One unreadable entry
 // makes the whole of Valid not given: an attachment that is missing from the list is one that GC removes.
 func ParseLenient(r Request) *Config {
-	p := parser{request: r, config: &Config{Raw: r.Config}}
+	p := parser{request: r, lenient: true, config: &Config{Raw: r.Config}}
 	// Errors are dropped by intention: a part that fails has set nothing.
 	_ = decoder{lenient: true}.config(r.Config, &p.raw)
 	p.args, _ = parseArgs(r.Args)
@@ -78,6 +78,7 @@ func ParseLenient(r Request) *Config {
 // parser is one run of Parse: what came in, and the Config that its methods fill, each its own part.
 type parser struct {
 	request Request
+	lenient bool // for ParseLenient
 	raw     rawConfig
 	args    cniArgs
 	pod     map[string]string // what the pod asks for and may: annotations without their prefix

@@ -2,6 +2,7 @@ package netconf
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -10,6 +11,27 @@ import (
 
 	"github.com/veth-cni/veth/pkg/cnierr"
 )
+
+// capable are the capabilities that the plugin reads the answers to: the keys of rawRuntime.
+var capable = []string{"mac", "ips", "ipRanges", "bandwidth", "portMappings", "io.kubernetes.cri.pod-annotations"}
+
+// conventional are the others of CONVENTIONS.md of the CNI project, which a runtime may be asked for to no effect.
+var conventional = []string{"dns", "infinibandGUID", "deviceID", "aliases", "cgroupPath"}
+
+// capabilities refuses what looks like a slip: the runtime would take it for a capability that it does not have, and
+// hand over nothing. Other names pass, for they ask for nothing that the plugin could miss.
+func (p *parser) capabilities() error {
+	for _, name := range slices.Sorted(maps.Keys(p.raw.Capabilities)) {
+		if slices.Contains(capable, name) || slices.Contains(conventional, name) {
+			continue
+		}
+		if hint := suggest(name, capable, min(len(name)/4+1, 3)); hint != "" {
+			return cnierr.New(cnierr.UnsupportedField, "%s: unknown capability with value %s%s",
+				join("capabilities", name), shown(p.raw.Capabilities[name]), hint)
+		}
+	}
+	return nil
+}
 
 // previous converts prevResult. The library takes results on trust; whoever reads Prev may follow every pointer and
 // index in it.

@@ -91,8 +91,8 @@ func (p *parser) sysctl(path string, m member) (Sysctl, error) {
 			`"net.ipv4.conf.IFNAME.log_martians"`, path)
 	}
 	s := Sysctl{Name: sysctlName(parts), Value: strings.Join(strings.Fields(value), " ")}
-	ifName := cmp.Or(p.request.IfName, ifNamePart) // STATUS has none
-	if i := slices.Index(parts, ifNamePart); i >= 0 {
+	ifName := cmp.Or(p.request.IfName, AnyIfName) // STATUS has none
+	if i := slices.Index(parts, AnyIfName); i >= 0 {
 		parts[i] = ifName
 	}
 	s.Key = strings.Join(parts, "/")
@@ -141,8 +141,9 @@ func portRanges(list string) string {
 	return strings.Join(words, ",")
 }
 
-// ifNamePart stands for the container's interface in the name of a setting.
-const ifNamePart = "IFNAME"
+// AnyIfName stands for the container's interface in the name of a setting, and in Tuning.Sysctls where the call is for no
+// attachment.
+const AnyIfName = "IFNAME"
 
 // sysctlParts takes the name of a setting apart by the rule of sysctl(8): whichever of '.' and '/' comes first separates,
 // and between dots a slash stands for a dot, so that net.ipv4.conf.eth0/100.forwarding is of interface eth0.100. What

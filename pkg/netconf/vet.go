@@ -11,20 +11,23 @@ import (
 )
 
 // Vet checks what no verb can do without, not even one that forgives everything else: the configuration is a JSON
-// object with a valid network name and a version of the specification that exists, and the container id and the interface
-// name, where given, are valid. The errors are
-// those of Parse. It returns the version.
+// object and no list, with a valid network name and a version of the specification that exists, and the container id and
+// the interface name, where given, are valid. The errors are those of Parse. It returns the version.
 func Vet(r Request) (version string, err error) {
 	var config struct {
 		Name       json.RawMessage `json:"name"`
 		CNIVersion json.RawMessage `json:"cniVersion"`
+		Plugins    json.RawMessage `json:"plugins"`
 	}
 	p := parser{request: r, config: new(Config)}
 	if err := p.variables(); err != nil {
 		return "", err
 	}
-	if err := (decoder{anyKey: true}).config(r.Config, &config); err != nil {
+	if err := (decoder{anyKey: true, lenient: true}).config(r.Config, &config); err != nil {
 		return "", err
+	}
+	if config.Plugins != nil { // GC would take the network for one without any key
+		return "", isList()
 	}
 	if err := (decoder{}).decode("cniVersion", config.CNIVersion, &p.raw.CNIVersion); err != nil {
 		return "", err

@@ -293,12 +293,11 @@ func (b *builder) insideRoute(r Route) {
 }
 
 // ipamRoutes adds the routes IPAM asked for, ahead of the builder's own: of two to one destination the first counts, and
-// IPAM's may carry an MTU or another gateway. A scope of link or narrower says that there is no gateway (fib_check_nh of
-// net/ipv4/fib_semantics.c). onLink is for networks whose gateways no prefix covers.
+// IPAM's may carry an MTU or another gateway. onLink is for networks whose gateways no prefix covers.
 func (b *builder) ipamRoutes(gateway func(netip.Addr) netip.Addr, onLink bool) {
 	for _, r := range b.addrs.Routes {
-		via, direct := r.Via, r.Scope != nil && *r.Scope >= scopeLink
-		if b.standsIn(via) || !via.IsValid() && !direct {
+		via := r.Via
+		if b.standsIn(via) || !via.IsValid() && !r.Direct() {
 			via = gateway(r.Dst.Addr())
 		}
 		route := Route{

@@ -97,20 +97,25 @@ func tellsMTU(version string) bool {
 	return tells && err == nil
 }
 
-// gateway is the neighbour the container reaches the world by: routed mode's own, which the plan made a permanent
-// neighbour, or what the address manager named.
+// gateway is what another IPAM plugin named, because it is shown the result again at CHECK and may compare (CNI spec 1.1.0,
+// section 4 "Plugin Delegation"): routes say by which neighbour the container reaches the world. Where it named none, and
+// with the built-in IPAM, it is that neighbour, routed mode's own, or else the range's.
 func gateway(p plan.Plan, addrs plan.Addresses, a netip.Addr) net.IP {
+	var named netip.Addr
+	for _, x := range addrs.List {
+		if x.Prefix.Addr() == a {
+			named = x.Gateway
+		}
+	}
+	if named.IsValid() && !addrs.Leased {
+		return named.AsSlice()
+	}
 	for _, o := range p.Inside {
 		if n, ok := o.(plan.Neighbour); ok && n.Addr.Is4() == a.Is4() {
 			return n.Addr.AsSlice()
 		}
 	}
-	for _, x := range addrs.List {
-		if x.Prefix.Addr() == a {
-			return x.Gateway.AsSlice()
-		}
-	}
-	return nil
+	return named.AsSlice()
 }
 
 // appendRoute leaves out what follows from an address: routes that the kernel makes with it, and routes that are directly

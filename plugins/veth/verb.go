@@ -49,11 +49,15 @@ func find(name string) (verb, error) {
 			missing = append(missing, key)
 		}
 	}
-	if len(missing) > 0 {
-		return verb{}, cnierr.New(cnierr.InvalidEnvironment, "%s: missing: want it set for %s",
+	switch len(missing) {
+	case 0:
+		return v, nil
+	case 1:
+		return verb{}, cnierr.New(cnierr.InvalidEnvironment, "%s: missing: want it set for %s", missing[0], name)
+	default:
+		return verb{}, cnierr.New(cnierr.InvalidEnvironment, "%s: missing: want them set for %s",
 			strings.Join(missing, ", "), name)
 	}
-	return v, nil
 }
 
 // since refuses a verb to a configuration of a version of the specification that does not have it.

@@ -47,10 +47,23 @@ func run(args []string, s streams) int {
 	case len(args) == 2 && args[0] == "convert":
 		return s.convert(args[1])
 	default:
-		fmt.Fprint(s.err, usage)
+		fmt.Fprint(s.err, misuse(args), usage)
 		return failed
 	}
 	return complete
+}
+
+// misuse says what is wrong with arguments that run does not know.
+func misuse(args []string) string {
+	switch {
+	case len(args) == 0:
+		return ""
+	case args[0] == "convert":
+		return fmt.Sprintf("vethctl convert: %d files: want one FILE\n\n", len(args)-1)
+	case args[0] == "version" || args[0] == "help":
+		return fmt.Sprintf("vethctl %s: %q: want no argument\n\n", args[0], args[1])
+	}
+	return fmt.Sprintf("vethctl: unknown command %q: want one of these\n\n", args[0])
 }
 
 func (s streams) convert(file string) int {

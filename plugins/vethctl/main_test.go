@@ -29,12 +29,13 @@ func TestRun(t *testing.T) {
 		{"convert", lossy, 2, "{\n  \"cniVersion\": \"1.0.0\"", "lost: plugins[0].comment"},
 		{"convert", "{", 1, "", "vethctl convert: not JSON"},
 		{"convert /does/not/exist", whole, 1, "", "vethctl convert: open /does/not/exist: no such file"},
-		{"convert - -", whole, 1, "", "vethctl convert [FILE]"},
+		{"convert a b", whole, 1, "", "vethctl convert: 2 files: want one FILE\n\nvethctl convert [FILE]"},
+		{"version 2", "", 1, "", "vethctl version: \"2\": want no argument\n\nvethctl convert [FILE]"},
 		{"version", "", 0, "vethctl development\n", ""},
 		{"help", "", 0, "vethctl convert [FILE]", ""},
 		{"--help", "", 0, "vethctl convert [FILE]", ""},
 		{"", "", 1, "", "vethctl convert [FILE]"},
-		{"covnert", "", 1, "", "vethctl convert [FILE]"},
+		{"covnert", "", 1, "", "vethctl: unknown command \"covnert\": want one of these\n\nvethctl convert [FILE]"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			var out, err bytes.Buffer

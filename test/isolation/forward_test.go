@@ -3,6 +3,7 @@ package isolation
 import (
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -166,11 +167,20 @@ func TestFirewallsThatMatter(t *testing.T) {
 		{"layer 2, with br_netfilter", only6, true, object{"bridge": "br0", "ipam": object{}}, "ip6 filter FORWARD"},
 		{"frames, and a routed network", bridges, false, nil, ""},
 		{"frames", bridges, false, behind, "bridge mine forward"},
-		{"frames, and nothing to open", bridges, false, object{"bridge": "br0", "forwardAccept": true}, "rules of that family do not know the bridge"},
+		{"frames, and nothing to open", bridges, false, object{"bridge": "br0", "forwardAccept": true}, "cannot be opened, forwardAccept writes rules for IP alone: want nft insert rule bridge mine forward iifname veth* accept, the same with oifname, and forwardAccept false"},
+		{
+			"frames and IP, one of which forwardAccept could open", bridges + "\n" + only6, true, behind,
+			"ip6 filter FORWARD: drops what the host forwards, so containers of network podnet reach the host and nothing beyond: " +
+				"want ip6tables -I FORWARD -i br0 -j ACCEPT, the same with -o, and forwardAccept false",
+		},
+		{
+			"firewalld, not asked to open it", `table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; reject; } }`,
+			false, nil, "--zone=trusted --add-source=SUBNET for each subnet, firewall-cmd --reload, and forwardAccept false (not forwardAccept true: firewalld",
+		},
 		{
 			"firewalld", `table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; reject; } }`, false,
 			object{"forwardAccept": true},
-			"zone trusted",
+			"--zone=trusted --add-source=SUBNET",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -185,5 +195,67 @@ func TestFirewallsThatMatter(t *testing.T) {
 			}
 			refused(t, err, c.word)
 		})
+	}
+}
+
+// What STATUS says of a firewall that forwardAccept cannot open lets the network pass.
+func TestOpenedByHand(t *testing.T) {
+	for name, c := range map[string]struct {
+		closed []string // programs to run
+		conf   object
+	}{
+		"iptables-legacy, routed": {[]string{"iptables-legacy -P FORWARD DROP", "ip6tables-legacy -A FORWARD -j DROP"}, nil},
+		"iptables-legacy, bridge": {[]string{"iptables-legacy -A FORWARD -j REJECT", "ip6tables-legacy -P FORWARD DROP"}, bridge("br0")},
+		"family bridge": {[]string{
+			"nft add table bridge mine", "nft add chain bridge mine forward { type filter hook forward priority -200 ; policy drop ; }",
+		}, object{"bridge": "br0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t)
+			for _, command := range c.closed {
+				m.program(command)
+			}
+			conf := network("podnet", 0, c.conf)
+			first, second := m.pod(conf), m.pod(conf)
+			world := second.addresses()
+			if c.conf == nil || c.conf["isGateway"] == true {
+				world = []netip.Addr{world4, world6}
+			}
+			if got := first.reaches(world); got[0] || got[1] {
+				t.Fatalf("what is beyond answers through a closed firewall: %v", got)
+			}
+			err := m.status(conf)
+			refused(t, err, "and forwardAccept false")
+			for said := range strings.SplitSeq(fmt.Sprint(err), ";") {
+				_, command, _ := strings.Cut(said, ": want ")
+				command, same, _ := strings.Cut(command, ", the same with ")
+				m.program(command)
+				other, _, _ := strings.Cut(same, ",")
+				m.program(strings.Replace(command, map[string]string{"-o": "-i", "oifname": "iifname"}[other]+" ", other+" ", 1))
+			}
+			ignored := network("podnet", 0, c.conf, object{"forwardAccept": false})
+			m.must(m.status(ignored))
+			if got := first.reaches(world); !got[0] || !got[1] {
+				t.Errorf("what is beyond answers: %v", got)
+			}
+		})
+	}
+}
+
+// program runs one on the machine; it skips the test where the kernel has nothing of iptables-legacy.
+func (m *machine) program(command string) {
+	m.t.Helper()
+	words := strings.Fields(command)
+	var out strings.Builder
+	cmd := exec.Command(node.Program(m.t, words[0]), words[1:]...)
+	cmd.Env = append(cmd.Environ(), "XTABLES_LOCKFILE="+m.t.TempDir()+"/lock")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := m.Run(cmd)
+	if err != nil && strings.Contains(out.String(), "can't initialize") {
+		m.t.Skipf("this kernel has no iptables-legacy: %s", &out)
+	}
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", command, err, &out)
 	}
 }

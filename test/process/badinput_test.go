@@ -168,7 +168,13 @@ func TestBadConfigurations(t *testing.T) {
 
 func TestBadEnvironments(t *testing.T) {
 	badInputs(t, "ADD", []badInput{
-		{"no container id", routed, "", []string{"CNI_CONTAINERID="}, nil, 4, []string{"CNI_CONTAINERID"}},
+		{"no container id", routed, "", []string{"CNI_CONTAINERID="}, nil, 4, []string{"CNI_CONTAINERID", "want it set"}},
+		{
+			"neither container id nor interface name", routed, "",
+			[]string{"CNI_CONTAINERID=", "CNI_IFNAME="},
+			nil, 4,
+			[]string{"CNI_CONTAINERID, CNI_IFNAME: missing: want them set"},
+		},
 		{"a container id with a slash", routed, "", []string{"CNI_CONTAINERID=a/b"}, nil, 4, []string{"CNI_CONTAINERID", "a/b"}},
 		{"no interface name", routed, "", []string{"CNI_IFNAME"}, nil, 4, []string{"CNI_IFNAME"}},
 		{
@@ -197,7 +203,7 @@ func TestBadEnvironments(t *testing.T) {
 			nil, 8,
 			[]string{"CNI_NETNS", `"/proc/self/ns/net"`, "host's own"},
 		},
-		{"an argument nobody knows", routed, "", []string{"CNI_ARGS=FOO=bar"}, nil, 4, []string{"CNI_ARGS", `"FOO"`, `"bar"`}},
+		{"an argument nobody knows", routed, "", []string{"CNI_ARGS=FOO=bar"}, nil, 4, []string{"CNI_ARGS", `"FOO"`, `"bar"`, "IgnoreUnknown=1"}},
 		{"an argument without a value", routed, "", []string{"CNI_ARGS=FOO"}, nil, 4, []string{"CNI_ARGS", `"FOO"`, "KEY=VALUE"}},
 		{"an address that is none", routed, "", []string{"CNI_ARGS=IP=x"}, nil, 4, []string{"CNI_ARGS IP", `"x"`}},
 		{"an address outside the ranges", routed, "", []string{"CNI_ARGS=IP=10.99.0.1"}, nil, 103, []string{"CNI_ARGS IP", "10.99.0.1"}},

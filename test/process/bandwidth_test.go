@@ -267,7 +267,7 @@ func TestBandwidthLeavesNothing(t *testing.T) {
 			l.leaves(func() {
 				l.add(l.config, c)
 				l.del(l.config, c, "CNI_NETNS=")
-				bad := with(l.config, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "gw": "127.0.0.1"}]}}`)
+				bad := with(l.config, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "gw": "10.88.0.7", "scope": 254}]}}`)
 				l.call("ADD", bad, c).refused(100)
 				l.killEverywhere(l.config, c, func(int) { l.del(mode.config, c) }) // a DEL that knows of no limits
 				l.del(mode.config, c)

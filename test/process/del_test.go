@@ -107,7 +107,11 @@ func TestDelAndTheDelegate(t *testing.T) {
 	h.add(config, c)
 	d.called("ADD")
 	d.fails("DEL", `{"cniVersion": "1.1.0", "code": 11, "msg": "cannot release"}`)
-	h.call("DEL", config, c).refused(11, `"delegate"`, "cannot release")
+	o := h.call("DEL", config, c)
+	o.refused(11, `"delegate"`, "cannot release")
+	if !strings.Contains(o.stdout, `"msg": "DEL of IPAM plugin`) {
+		t.Errorf("want the verb once: %s", o.stdout)
+	}
 	d.called("DEL")
 	if links := h.Snapshot(); strings.Contains(links, "link veth") {
 		t.Errorf("the interface stays although only the delegate has failed:\n%s", links)

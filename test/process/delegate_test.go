@@ -74,3 +74,30 @@ func (d delegate) stdin(verb string) string {
 }
 
 const delegatedIPAM = `{"ipam": {"type": "delegate", "ranges": null, "key of its own": 1}}`
+
+// The reference's static compares the gateway that it gave with the result's, in routed mode too, where the container has
+// another next hop.
+func TestStaticFindsItsGatewayAgain(t *testing.T) {
+	t.Parallel()
+	const static = `{"ipam": {"type": "static", "ranges": null, "addresses": [
+		{"address": "10.88.0.7/24", "gateway": "10.88.0.1"}, {"address": "2001:db8:88::7/64", "gateway": "2001:db8:88::1"}],
+		"routes": [{"dst": "192.0.2.0/24"}, {"dst": "198.18.0.0/15", "gw": "10.88.0.1"}]}}`
+	for _, m := range []mode{{"routed", routed}, {"bridge", bridged}, {"ptp", ptp}} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			if m.name == "ptp" {
+				h = h.as("ptp")
+			}
+			c, config := h.Container(), with(m.config, static)
+			added := h.add(config, c)
+			for i, want := range []string{"10.88.0.1", "2001:db8:88::1"} {
+				if got := added.result().IPs[i].Gateway.String(); got != want {
+					t.Errorf("ips[%d].gateway is %s, want %s", i, got, want)
+				}
+			}
+			h.check(config, c, added)
+			h.del(config, c)
+		})
+	}
+}

@@ -71,9 +71,9 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			[]string{"podnet", "2001:db8:88::/64", "range set 2"},
 		},
 		{
-			"a route is refused", with(bridged, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "gw": "198.18.0.1"}]}}`), nil, nil,
-			100,
-			[]string{"container route 192.0.2.0/24", "unreachable"},
+			"a route is refused", with(bridged, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "gw": "10.88.0.7", "scope": 254}]}}`),
+			nil, nil, 100,
+			[]string{"container route 192.0.2.0/24", "invalid"},
 		},
 		{
 			"a host route is somebody else's", routed,
@@ -180,7 +180,7 @@ func TestFailedAddReleasesHostLocalsAddress(t *testing.T) {
 	dir := t.TempDir()
 	config := with(bridged, `{"ipam": {"type": "host-local", "dataDir": "`+dir+`", "ranges": [[{"subnet": "10.88.0.0/24"}]],
 		"routes": [{"dst": "192.0.2.0/24", "gw": "198.18.0.1"}]}}`)
-	h.leaves(func() { h.call("ADD", config, c).refused(100, "container route 192.0.2.0/24") }, c)
+	h.leaves(func() { h.call("ADD", config, c).refused(100, "container route 192.0.2.0/24", "198.18.0.1", "eth0") }, c)
 	entries, err := os.ReadDir(dir + "/podnet")
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestFailingAddsBesideSucceedingOnes(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()
-			bad := with(mode.config, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "gw": "127.0.0.1"}]}}`)
+			bad := with(mode.config, `{"ipam": {"routes": [{"dst": "192.0.2.0/24", "gw": "10.88.0.7", "scope": 254}]}}`)
 			for range 10 {
 				h := newHost(t)
 				var good [3]*node.Namespace

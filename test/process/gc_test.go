@@ -116,7 +116,11 @@ func TestGCGoesOnAfterAFailure(t *testing.T) {
 	h.add(config, h.Container())
 	d.called("ADD", "ADD")
 	d.fails("GC", `{"cniVersion": "1.1.0", "code": 11, "msg": "cannot collect"}`)
-	h.call("GC", with(config, `{"cni.dev/valid-attachments": []}`), nil).refused(11, `"delegate"`, "cannot collect")
+	o := h.call("GC", with(config, `{"cni.dev/valid-attachments": []}`), nil)
+	o.refused(11, `"delegate"`, "cannot collect")
+	if !strings.Contains(o.stdout, `"msg": "GC of IPAM plugin`) {
+		t.Errorf("want the verb once: %s", o.stdout)
+	}
 	d.called("GC")
 	if diff := butForwarding(node.Diff(before, h.Snapshot())); diff != "" {
 		t.Errorf("GC leaves\n%s", diff)
@@ -138,6 +142,16 @@ func TestStatus(t *testing.T) {
 			return nil
 		}
 	}
+	pools := func(subnet string) string {
+		return `{"name": "other", "ipam": {"ranges": [[{"subnet": "` + subnet + `"}]]}}`
+	}
+	attached := func(config string) func(*host) error {
+		return func(h *host) error {
+			h.add(config, h.Container())
+			return nil
+		}
+	}
+	isolated := with(bridged, `{"ingressPolicy": "isolated"}`)
 	for _, tt := range []struct {
 		name, config string
 		before       func(*host) error
@@ -145,6 +159,78 @@ func TestStatus(t *testing.T) {
 		words        []string
 	}{
 		{"routed", routed, nil, 0, nil},
+		{
+			"a bridge with another address", bridged, having("br0", "192.0.2.1/24"), 50,
+			[]string{"host address 10.88.0.1/24 dev br0", "192.0.2.1/24 already", "forceAddress"},
+		},
+		{
+			"a bridge with another address that may go", with(bridged, `{"forceAddress": true}`), having("br0", "192.0.2.1/24"),
+			0, nil,
+		},
+		{"a bridge that has the address", bridged, having("br0", "10.88.0.1/24"), 0, nil},
+		{"a bridge that has the address and another", bridged, having("br0", "10.88.0.1/24", "192.0.2.1/24"), 0, nil},
+		{
+			"another policy on the bridge", with(bridged, `{"ingressPolicy": "same-network"}`),
+			attached(with(isolated, `{"name": "other"}`)), 50,
+			[]string{"ingressPolicy", "br0", "other", "same-network"},
+		},
+		{"the same policy on the bridge", isolated, attached(with(isolated, `{"name": "other"}`)), 0, nil},
+		{
+			"a subnet that contains another network's", routed, attached(with(routed, pools("10.88.0.128/25"))), 50,
+			[]string{"ipMasq: subnet 10.88.0.0/24", "10.88.0.128/25", "other"},
+		},
+		{"a subnet beside another network's", routed, attached(with(routed, pools("10.88.1.0/24"))), 0, nil},
+		{
+			"a sysctl that is not there", with(routed, `{"sysctl": {"net.core.nosuch": "1"}}`), nil, 50,
+			[]string{"container sysctl net/core/nosuch", "no such file"},
+		},
+		{
+			"a sysctl that the interface has not", with(routed, `{"sysctl": {"net.ipv4.conf.IFNAME.nosuch": "1"}}`), nil, 50,
+			[]string{"container sysctl net/ipv4/conf/IFNAME/nosuch"},
+		},
+		{
+			"a value that a sysctl does not take", with(bridged, `{"sysctl": {"net.ipv4.ip_forward": "word"}}`), nil, 50,
+			[]string{"container sysctl net/ipv4/ip_forward", "invalid argument"},
+		},
+		{
+			"sysctls", with(bridged, `{"sysctl": {"net.ipv4.conf.IFNAME.log_martians": "1", "net.core.somaxconn": "99"}}`),
+			nil, 0, nil,
+		},
+		{
+			"a sysctl of another interface, which a container may have",
+			with(routed, `{"sysctl": {"net.ipv4.conf.eth7.log_martians": "1"}}`), nil, 0, nil,
+		},
+		{"processors that the machine has not", with(routed, `{"rpsCPUs": "8191"}`), nil, 50, []string{"rpsCPUs"}},
+		{"a subnet of another interface", bridged, having("lan0", "10.88.0.9/24"), 50, []string{
+			"host address 10.88.0.1/24 dev br0", "lan0", "10.88.0.9/24", "another subnet",
+		}},
+		{"a part of it on another interface", bridged, having("lan0", "2001:db8:88::9/96"), 50, []string{
+			"host address 2001:db8:88::1/64 dev br0", "lan0", "2001:db8:88::9/96",
+		}},
+		{"a part of a larger subnet", bridged, having("lan0", "10.88.9.9/8"), 0, nil},
+		{"a subnet of an interface that is down", bridged, func(h *host) error {
+			return errors.Join(having("lan0", "10.88.0.9/24")(h), h.Do(func() error { return byName("lan0", netlink.LinkSetDown) }))
+		}, 0, nil},
+		{"a single address of it", bridged, having("lan0", "10.88.0.9/32"), 0, nil},
+		{
+			"a subnet of another interface, where the host takes no part", with(bridged, `{"isDefaultGateway": false, "ipMasq": false}`),
+			having("lan0", "10.88.0.9/24"), 0, nil,
+		},
+		{"addresses out of a subnet of the host's", routed, having("lan0", "10.88.0.9/24"), 0, nil},
+		{
+			"a pool of the host's own address", with(routed, pool), having("lan0", "10.88.0.5/24"), 50,
+			[]string{"podnet", "10.88.0.0/24", "the host's own"},
+		},
+		{
+			"routes of the container", with(bridged, `{"ipam": {"routes": [
+				{"dst": "192.0.2.0/24", "gw": "10.88.0.77"}, {"dst": "2001:db8:99::/64"}]}}`), nil, 0, nil,
+		},
+		{
+			"a route by a gateway of a range that no address is from", with(bridged, `{"ipam": {"ranges": [[
+				{"subnet": "10.88.0.0/24"}, {"subnet": "10.88.1.0/24"}]], "routes": [{"dst": "192.0.2.0/24", "gw": "10.88.1.77"}]}}`),
+			nil, 50,
+			[]string{"container route 192.0.2.0/24", "10.88.1.77"},
+		},
 		{"bridge", bridged, nil, 0, nil},
 		{"layer 2", layer2, nil, 0, nil},
 		{"a bridge that is there", bridged, func(h *host) error {
@@ -333,5 +419,28 @@ func TestGCWithoutAView(t *testing.T) {
 				h.finish(cmd, confined(blind, func() error { return h.Start(cmd) })).refused(100, "list the interfaces")
 			})
 		})
+	}
+}
+
+// Two networks on one bridge with addresses of one subnet: GC of the first takes nothing that the second counts on, and
+// GC of the second leaves nothing.
+func TestGCBesideANeighbour(t *testing.T) {
+	t.Parallel()
+	shared := `{"ipMasq": true, "ingressPolicy": "isolated", "forwardAccept": true, "ipam": {"type": "veth", "ranges": [[{"subnet": "10.88.0.0/24"`
+	first := with(bridged, shared+`, "rangeEnd": "10.88.0.99"}]]}}`)
+	second := with(with(bridged, `{"name": "othernet"}`), shared+`, "rangeStart": "10.88.0.100"}]]}}`)
+	h := newHost(t)
+	c1, c2 := h.Container(), h.Container()
+	before := h.Snapshot()
+	h.add(first, c1)
+	added := h.add(second, c2)
+	h.call("DEL", first, c1).succeeds()
+	nobody := `{"cni.dev/valid-attachments": []}`
+	h.call("GC", with(first, nobody), nil).succeeds()
+	h.check(second, c2, added)
+	h.call("DEL", second, c2).succeeds()
+	h.call("GC", with(second, nobody), nil).succeeds()
+	if diff := butForwarding(node.Diff(before, h.Snapshot())); diff != "" {
+		t.Errorf("both networks leave\n%s", diff)
 	}
 }

@@ -94,14 +94,9 @@ func warm(t *testing.T, config string) *host {
 // on until one survives, and calls after every time.
 func (h *host) killEverywhere(config string, c *node.Namespace, after func(step int)) {
 	h.t.Helper()
-	strace := node.Program(h.t, "strace")
 	const most = 200 // an ADD makes some dozens
 	for step := 1; ; step++ {
-		cmd := h.command("ADD", config, c)
-		traced := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto,sendmsg,write", "-e",
-			"inject=sendto,sendmsg,write:signal=KILL:when="+strconv.Itoa(step), cmd.Path)
-		traced.Env, traced.Stdin, traced.Stdout, traced.Stderr = cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr
-		o := h.finish(traced, h.Start(traced))
+		o := h.killed(step, "ADD", config, c)
 		after(step)
 		switch {
 		case o.status == 0 && step < 10:
@@ -112,6 +107,46 @@ func (h *host) killEverywhere(config string, c *node.Namespace, after func(step 
 			h.t.Fatalf("ADD has made %d requests to the kernel and is not done", most)
 		case o.stdout != "":
 			h.t.Fatalf("a killed ADD answers: %s", o)
+		}
+	}
+}
+
+// killed calls the plugin, which is killed before its nth request to the kernel if it makes so many.
+func (h *host) killed(nth int, verb, config string, c *node.Namespace) outcome {
+	h.t.Helper()
+	cmd := h.command(verb, config, c)
+	traced := exec.Command(node.Program(h.t, "strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto,sendmsg,write",
+		"-e", "inject=sendto,sendmsg,write:signal=KILL:when="+strconv.Itoa(nth), cmd.Path)
+	traced.Env, traced.Stdin, traced.Stdout, traced.Stderr = cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr
+	return h.finish(traced, h.Start(traced))
+}
+
+// Wherever the last DEL with ports is killed, or the GC after it, the same again leaves nothing.
+func TestKilledDelAndGC(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	c := h.Container()
+	config := with(bridged, `{"ipMasq": true, "hostPortSources": ["192.0.2.0/24"], "runtimeConfig": {"portMappings":
+		[{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}, "cni.dev/valid-attachments": []}`)
+	h.add(config, c)
+	h.del(config, c)
+	subnets := h.Snapshot() // stay until GC
+	h.call("GC", config, nil).succeeds()
+	none := h.Snapshot()
+	for _, x := range []struct {
+		verb string
+		want string
+	}{{"DEL", subnets}, {"GC", none}} {
+		for nth, done := 1, false; !done; nth++ {
+			h.add(config, c)
+			done = h.killed(nth, x.verb, config, c).status == 0
+			h.call(x.verb, config, c).succeeds()
+			if diff := node.Diff(x.want, h.Snapshot()); diff != "" {
+				t.Errorf("%s killed before request %d, and again:\n%s", x.verb, nth, diff)
+			}
+			if done && nth < 5 || nth == 200 {
+				t.Fatalf("%s has made %d requests, done %v", x.verb, nth, done)
+			}
 		}
 	}
 }

@@ -1,0 +1,102 @@
+package firewall
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/lease"
+)
+
+// Several networks can be behind one bridge, or have addresses of one subnet. What the rules need to know of it is there
+// once, and belongs to the network that came first. When that goes, another that is still there becomes its owner: nobody
+// loses what it counts on because somebody else has gone.
+
+// Heirs are the other networks with containers, as a look at the interfaces showed them.
+type Heirs interface {
+	// Behind names a network that has a container behind a link, "" when none has.
+	Behind(link string) string
+	// Within names a network that has a container with an address from first to last, "" when none has.
+	Within(first, last netip.Addr) string
+}
+
+// Survey looks who the heirs of a network are.
+type Survey func() (Heirs, error)
+
+type nobody struct{}
+
+// Behind implements Heirs.
+func (nobody) Behind(string) string { return "" }
+
+// Within implements Heirs.
+func (nobody) Within(netip.Addr, netip.Addr) string { return "" }
+
+func (f *Firewall) heirs() (Heirs, error) {
+	if f.Survey == nil {
+		return nobody{}, nil
+	}
+	return f.Survey()
+}
+
+// leftMark ends the comment of what a network was left by another. The network may not want it: its own GC then removes
+// it, instead of leaving it to the next.
+const leftMark = ", left to it"
+
+// left is an entry with another network for its owner.
+func (e entry) left(heir string) entry {
+	e.note = lease.NetworkAlias(heir) + leftMark
+	return e
+}
+
+func inherited(note string) bool { return strings.HasSuffix(note, leftMark) }
+
+// ownerOfNote is the comment of an entry of a network's, however it came by it.
+func ownerOfNote(note string) string { return strings.TrimSuffix(note, leftMark) }
+
+func (e entry) belongsTo(who string) bool { return ownerOfNote(e.note) == who }
+
+// linkOf is the interface that an entry of a network is about, "" if it is about a group.
+func linkOf(e entry) string {
+	switch e.set {
+	case closedLinks, openLinks, podLinks, hairpinSet, masqueradeSet:
+		name, _, _ := strings.Cut(string(e.key[:min(len(e.key), unix.IFNAMSIZ)]), "\x00")
+		return name
+	}
+	return ""
+}
+
+// restore puts back what went while another network came that counts on it. An ADD makes its host end before it looks what
+// is there: whoever still saw what went is seen now.
+func (f *Firewall) restore(p part, gone []entry) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	heirs, err := f.heirs()
+	if err != nil {
+		return err
+	}
+	var back []entry
+	for _, x := range gone {
+		if heir := heirs.Behind(linkOf(x)); heir != "" {
+			back = append(back, x.left(heir))
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	return f.settle(query{part: p}, func(s *state) ([]message, error) {
+		var msgs []message
+		if len(s.defects()) > 0 {
+			msgs = s.repair()
+		}
+		e := edit{conn: &f.conn, state: s}
+		there, err := e.lookUp(back)
+		for _, x := range back {
+			e.settle(x, there[x.id()], true)
+		}
+		changes, failed := e.messages()
+		return append(msgs, changes...), errors.Join(err, failed)
+	})
+}

@@ -1,0 +1,51 @@
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+)
+
+// hosts is an address that a host keeps for itself: it delivers what is for the address and routes none of it to a
+// container.
+type hosts struct {
+	as   string // in words; "": the host does not keep it
+	link int    // index of the interface it is of
+}
+
+// hostsOwn reads the answer to routeTo: routes to a host's own addresses, in the table "local", come before all others. A
+// route that is not there, or that refuses packets, keeps none.
+func hostsOwn(a answer) hosts {
+	if a.err != nil || len(a.messages) == 0 || len(a.messages[0]) < unix.SizeofRtMsg {
+		return hosts{}
+	}
+	const kind = 7 // of struct rtmsg, rtm_type
+	h := hosts{as: map[byte]string{
+		unix.RTN_LOCAL: "an address", unix.RTN_BROADCAST: "a broadcast address", unix.RTN_ANYCAST: "an anycast address",
+	}[a.messages[0][kind]]}
+	for _, index := range nextHops(a.messages[0][unix.SizeofRtMsg:]) {
+		h.link = index
+	}
+	return h
+}
+
+// kept asks whether the host keeps an address for itself.
+func (s *side) kept(a netip.Addr) (hosts, error) {
+	answers, err := s.socket.exchange(s.routeTo(a))
+	if err != nil {
+		return hosts{}, cnierr.Wrap(cnierr.KernelRefused, err, "look up the route to %s", a)
+	}
+	return hostsOwn(answers[0]), nil
+}
+
+// describe says in words who keeps an address, and on which interface.
+func (s *side) describe(h hosts) string {
+	message, err := s.getLink(h.link)
+	if err != nil { // no interface, or one that is gone
+		return "the host, as " + h.as + " of its own"
+	}
+	return fmt.Sprintf("the host, as %s of its interface %s", h.as, readLink(message).Attrs().Name)
+}

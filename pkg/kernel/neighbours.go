@@ -1,0 +1,119 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/veth-cni/veth/pkg/cnierr"
+	"github.com/veth-cni/veth/pkg/lease"
+)
+
+// Neighbours are the host ends of all networks but one, as one look showed them.
+type Neighbours struct {
+	link string // that the one's containers are behind, "" if each is behind its own
+	list []neighbour
+}
+
+// neighbour is a host end of another network.
+type neighbour struct {
+	network string
+	links   []string     // that it is behind: the bridge it is a port of, and the interfaces of the bridge's VLANs
+	leases  []netip.Addr // none where another program than this plugin gives the addresses
+}
+
+// Neighbours lists the host ends of all other networks than the one named, whose containers are behind a link. It walks all
+// interfaces: for GC, and for an ADD that failed.
+func (n *Node) Neighbours(network, link string) (Neighbours, error) {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return Neighbours{}, err
+	}
+	all := Neighbours{link: link}
+	for _, l := range links {
+		a := l.Attrs()
+		owner, ok := lease.ParseOwner(a.Alias)
+		if l.Type() != "veth" || !ok || !hostEnd(a) || lease.Owns(a.Alias, network) {
+			continue
+		}
+		one := neighbour{network: owner.Network}
+		for _, name := range a.AltNames {
+			if addr, ok := lease.Parse(name, owner.Network); ok {
+				one.leases = append(one.leases, addr)
+			}
+		}
+		if a.MasterIndex != 0 {
+			one.links = onBridge(a.MasterIndex, links)
+		}
+		all.list = append(all.list, one)
+	}
+	return all, nil
+}
+
+// onBridge names a bridge and the interfaces on top of it.
+func onBridge(bridge int, links []netlink.Link) []string {
+	var names []string
+	for _, l := range links {
+		if a := l.Attrs(); a.Index == bridge || l.Type() == "vlan" && a.ParentIndex == bridge {
+			names = append(names, a.Name)
+		}
+	}
+	return names
+}
+
+// Behind names a network that has a container behind a link, "" when none has. Of several it is the first by name.
+func (n Neighbours) Behind(link string) string {
+	return n.first(func(x neighbour) bool { return slices.Contains(x.links, link) })
+}
+
+// Within names a network that has leased an address from first to last, or has a container behind the one's link with an
+// address that only another program knows. "" when none has.
+func (n Neighbours) Within(first, last netip.Addr) string {
+	return n.first(func(x neighbour) bool {
+		if len(x.leases) == 0 {
+			return slices.Contains(x.links, n.link)
+		}
+		return slices.ContainsFunc(x.leases, func(a netip.Addr) bool { return first.Compare(a) <= 0 && a.Compare(last) <= 0 })
+	})
+}
+
+func (n Neighbours) first(fits func(neighbour) bool) string {
+	var names []string
+	for _, x := range n.list {
+		if fits(x) {
+			names = append(names, x.network)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return slices.Min(names)
+}
+
+// HandOver makes the bridges of a network that goes those of the others that have containers on them: who goes last removes
+// them.
+func (n *Node) HandOver(network string) error {
+	links, err := n.dumpLinks()
+	if err != nil {
+		return err
+	}
+	others, err := n.Neighbours(network, "")
+	failed := []error{err}
+	for _, l := range links {
+		a := l.Attrs()
+		heir := others.Behind(a.Name)
+		if l.Type() != "bridge" || a.Alias != lease.NetworkAlias(network) || heir == "" {
+			continue
+		}
+		req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, a.Index)
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(lease.NetworkAlias(heir))))
+		if err := n.host.send(req); err != nil && !missing(err) {
+			failed = append(failed, cnierr.Wrap(cnierr.KernelRefused, err, "hand bridge %s over to network %s", a.Name, heir))
+		}
+	}
+	return errors.Join(failed...)
+}
