@@ -223,11 +223,11 @@ func (n *Node) undoBridge(b plan.Bridge) error {
 	if was, ok := n.found[b.Name]; ok {
 		return n.restoreBridge(b, was)
 	}
-	met, ok := n.host.known[b.Name]
-	if !ok {
-		return nil
+	index, err := n.host.indexOf(b.Name)
+	if err != nil {
+		return err
 	}
-	return n.removeUnused(met.Index)
+	return n.removeUnused(index)
 }
 
 func (n *Node) restoreBridge(b plan.Bridge, was netlink.Link) error {

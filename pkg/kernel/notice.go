@@ -79,11 +79,13 @@ func (s *side) keep(bridge int, look answer) error {
 	}
 	var down []*nl.NetlinkRequest
 	for _, message := range look.messages {
-		for _, name := range readLink(message).Attrs().AltNames {
-			if strings.HasPrefix(name, noticePrefix) {
-				down = append(down, s.altNamesRequest(unix.RTM_DELLINKPROP, bridge, name))
-			}
-		}
+		walk(message[unix.SizeofIfInfomsg:], unix.IFLA_PROP_LIST, func(names []byte) {
+			walk(names, unix.IFLA_ALT_IFNAME, func(b []byte) {
+				if name := unix.ByteSliceToString(b); strings.HasPrefix(name, noticePrefix) {
+					down = append(down, s.altNamesRequest(unix.RTM_DELLINKPROP, bridge, name))
+				}
+			})
+		})
 	}
 	if len(down) == 0 {
 		return nil
