@@ -9,23 +9,28 @@ import (
 	"github.com/veth-cni/veth/pkg/cnierr"
 )
 
-// hosts is an address that a host keeps for itself: it delivers what is for the address and routes none of it to a
-// container.
+// hosts is an address that a host has a use for already: it delivers what is for the address itself, or routes it to one
+// interface, as to a container of another network.
 type hosts struct {
 	as   string // in words; "": the host does not keep it
 	link int    // index of the interface it is of
 }
 
 // hostsOwn reads the answer to routeTo: routes to a host's own addresses, in the table "local", come before all others. A
-// route that is not there, or that refuses packets, keeps none.
+// route that is not there, or that refuses packets, keeps none, and of others only one to the address alone.
 func hostsOwn(a answer) hosts {
 	if a.err != nil || len(a.messages) == 0 || len(a.messages[0]) < unix.SizeofRtMsg {
 		return hosts{}
 	}
-	const kind = 7 // of struct rtmsg, rtm_type
+	const inFamily, length, kind = 0, 1, 7 // of struct rtmsg
+	route := a.messages[0]
 	h := hosts{as: map[byte]string{
 		unix.RTN_LOCAL: "an address", unix.RTN_BROADCAST: "a broadcast address", unix.RTN_ANYCAST: "an anycast address",
-	}[a.messages[0][kind]]}
+	}[route[kind]]}
+	whole := map[byte]byte{unix.AF_INET: 32, unix.AF_INET6: 128}[route[inFamily]]
+	if route[kind] == unix.RTN_UNICAST && route[length] == whole {
+		h.as = "the target of a route"
+	}
 	for _, index := range nextHops(a.messages[0][unix.SizeofRtMsg:]) {
 		h.link = index
 	}
@@ -47,5 +52,9 @@ func (s *side) describe(h hosts) string {
 	if err != nil { // no interface, or one that is gone
 		return "the host, as " + h.as + " of its own"
 	}
-	return fmt.Sprintf("the host, as %s of its interface %s", h.as, readLink(message).Attrs().Name)
+	l := readLink(message).Attrs()
+	if hostEnd(l) {
+		return tenant(l)
+	}
+	return fmt.Sprintf("the host, as %s of its interface %s", h.as, l.Name)
 }

@@ -55,3 +55,29 @@ func TestTheHostKeepsItsAddresses(t *testing.T) {
 		})
 	}
 }
+
+// Two networks of one subnet give no address twice: the host has one route to each container.
+func TestRoutedNetworksOfOneSubnet(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	pool := `{"ipam": {"ranges": [[{"subnet": "10.88.0.0/29"}], [{"subnet": "2001:db8:88::/125"}]]}}`
+	given := map[netip.Addr]bool{}
+	for i := range 4 { // of five
+		config := with(routed, pool)
+		if i%2 == 1 {
+			config = with(config, `{"name": "renamed"}`)
+		}
+		for _, a := range h.add(config, h.Container()).addresses() {
+			if given[a] {
+				t.Errorf("%s is given twice", a)
+			}
+			given[a] = true
+		}
+	}
+	for _, network := range []string{"podnet", "renamed"} {
+		for a := range given {
+			h.call("ADD", with(with(routed, pool), `{"name": "`+network+`", "runtimeConfig": {"ips": ["`+a.String()+`"]}}`), h.Container()).
+				refused(103, "the requested address "+a.String(), "container ")
+		}
+	}
+}
