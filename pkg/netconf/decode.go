@@ -199,7 +199,7 @@ func wanted(k reflect.Kind) string {
 		return "a string"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int:
+	case reflect.Int64:
 		return "an integer"
 	case reflect.Uint64:
 		return "an integer that is not negative"
