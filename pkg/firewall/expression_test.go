@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"bytes"
+	"encoding/binary"
 	"reflect"
 	"testing"
 
@@ -228,6 +229,8 @@ func TestUserdata(t *testing.T) {
 		}
 	}
 	const host, network = 1, 2 // enum byteorder of nft
+	// The library reads numbers as on amd64, nft as the machine has them.
+	natively := func(n uint32) uint32 { return binary.NativeEndian.Uint32(binary.LittleEndian.AppendUint32(nil, n)) }
 	for _, c := range []struct {
 		set       set
 		key, data uint32
@@ -243,7 +246,7 @@ func TestUserdata(t *testing.T) {
 			}
 			key, _ := userdata.GetUint32(a.value, userdata.NFTNL_UDATA_SET_KEYBYTEORDER)
 			data, _ := userdata.GetUint32(a.value, userdata.NFTNL_UDATA_SET_DATABYTEORDER)
-			if key != c.key || data != c.data {
+			if key, data = natively(key), natively(data); key != c.key || data != c.data {
 				t.Errorf("%s: byte orders %d and %d, want %d and %d", c.set, key, data, c.key, c.data)
 			}
 		}))
