@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/nftables/expr"
@@ -23,8 +24,8 @@ func witness(t testing.TB, e expr.Any) expression {
 func TestExpressions(t *testing.T) {
 	const reg1, word1, word4 = unix.NFT_REG_1, unix.NFT_REG32_01, unix.NFT_REG_2
 	group := func(numbers ...uint32) expr.Any {
-		var info xt.Unknown // struct xt_devgroup_info, filled up to eight bytes
-		for _, n := range append(numbers, 0) {
+		var info xt.Unknown // struct xt_devgroup_info
+		for _, n := range numbers {
 			info = append(info, native(n)...)
 		}
 		return &expr.Match{Name: "devgroup", Info: &info}
@@ -159,6 +160,10 @@ func TestSameExpressions(t *testing.T) {
 		"a set for a verdict map": {obeyed("some"), in("some"), false},
 		"a map for a verdict map": {obeyed("some"), mapped("some"), false},
 		"other info":              {devGroup(0, 1), devGroup(0, 2), false},
+		"info filled up":          {devGroup(0, 1), filledUp(devGroup(0, 1), 0, 0, 0, 0), true},
+		"info with more":          {devGroup(0, 1), filledUp(devGroup(0, 1), 0, 0, 0, 1), false},
+		"info of another size":    {devGroup(0, 1), filledUp(devGroup(0, 1), 0, 0, 0, 0, 0, 0, 0, 0), false},
+		"data filled up":          {equal(native(1)), equal(append(native(1), 0, 0, 0, 0)), false},
 		"a default": {
 			in("some"), with(in("some"), func(w *encoder) { w.uint32(unix.NFTA_LOOKUP_FLAGS, 0) }), true,
 		},
@@ -207,6 +212,18 @@ func TestListedAsSent(t *testing.T) {
 func cut(w *encoder) {
 	w.uint32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
 	w.value(unix.NFTA_IMMEDIATE_DATA|unix.NLA_F_NESTED, []byte{8, 0, 1})
+}
+
+// filledUp is a match as a kernel lists it that aligns structures to more bytes.
+func filledUp(match expressions, fill ...byte) expressions {
+	return express("match", func(w *encoder) {
+		nested(attribute{value: match[0].data}, func(a attribute) {
+			if a.kind == unix.NFTA_MATCH_INFO {
+				a.value = append(slices.Clone(a.value), fill...)
+			}
+			w.value(a.kind, a.value)
+		})
+	})
 }
 
 func TestUserdata(t *testing.T) {
