@@ -29,7 +29,9 @@ func TestPairWithoutEcho(t *testing.T) {
 		if _, err := k.Apply(p); err != nil {
 			return err
 		}
-		known := func() []netlink.LinkAttrs { return []netlink.LinkAttrs{*k.host.known["vh"], *k.container.known["eth0"]} }
+		known := func() []netlink.LinkAttrs {
+			return []netlink.LinkAttrs{*k.host.known["vh"], *k.container.known["eth0"]}
+		}
 		echoed := known()
 		delete(k.host.known, "vh")
 		delete(k.container.known, "eth0")
