@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 
@@ -59,6 +60,11 @@ func rebuild(cfg *netconf.Config) (plan.Plan, error) {
 	addrs, err := result.Addresses(cfg.Prev, index)
 	if err != nil {
 		return plan.Plan{}, cnierr.Wrap(cnierr.DecodingFailure, err, "prevResult")
+	}
+	for i, r := range addrs.Routes {
+		if err := r.CheckNumbers(cnierr.DecodingFailure, fmt.Sprintf("prevResult.routes[%d]", i)); err != nil {
+			return plan.Plan{}, err
+		}
 	}
 	if cfg.IPAM.Type != "" && len(addrs.List) == 0 {
 		return plan.Plan{}, cnierr.New(cnierr.StateDiffers, "prevResult: ips: want an address of %s, found none", own.Name)

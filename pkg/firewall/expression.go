@@ -240,22 +240,34 @@ func (e expression) at(path ...uint16) attribute {
 // sameExpressions compares a rule that is wanted with one that the kernel lists, whatever kinds of expressions that has.
 func sameExpressions(want, have expressions) bool {
 	return slices.EqualFunc(want, have, func(w, h expression) bool {
-		return w.name == h.name && sameAttributes(attribute{value: w.data}, attribute{value: h.data})
+		same := bytes.Equal
+		if w.name == "match" {
+			same = sameButFill
+		}
+		return w.name == h.name && sameAttributes(attribute{value: w.data}, attribute{value: h.data}, same)
 	})
+}
+
+// sameButFill is for what a match of iptables goes by, which the kernel lists filled up with zeros to where it aligns
+// structures (XT_ALIGN; nft_extension_dump_info in net/netfilter/nft_compat.c).
+func sameButFill(want, have []byte) bool {
+	const longest = 8
+	fill, same := bytes.CutPrefix(have, want)
+	return same && len(fill) < longest && len(bytes.Trim(fill, "\x00")) == 0
 }
 
 // sameAttributes reports whether all that is wanted is listed, and nothing else but what nobody has said, which the kernel
 // lists as 0. Whatever else it lists is a difference, even if only a newer kernel knows what it means.
-func sameAttributes(want, have attribute) bool {
+func sameAttributes(want, have attribute, values func(want, have []byte) bool) bool {
 	listed := map[uint16]attribute{}
 	same := have.attributes(func(a attribute) { listed[a.kind] = a }) == nil
 	nested(want, func(w attribute) {
 		h := listed[w.kind]
 		delete(listed, w.kind)
 		if w.nested {
-			same = same && sameAttributes(w, h)
+			same = same && sameAttributes(w, h, values)
 		} else {
-			same = same && bytes.Equal(w.value, h.value)
+			same = same && values(w.value, h.value)
 		}
 	})
 	for _, h := range listed {

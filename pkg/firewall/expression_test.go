@@ -2,7 +2,9 @@ package firewall
 
 import (
 	"bytes"
+	"encoding/binary"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/nftables/expr"
@@ -22,8 +24,8 @@ func witness(t testing.TB, e expr.Any) expression {
 func TestExpressions(t *testing.T) {
 	const reg1, word1, word4 = unix.NFT_REG_1, unix.NFT_REG32_01, unix.NFT_REG_2
 	group := func(numbers ...uint32) expr.Any {
-		var info xt.Unknown // struct xt_devgroup_info, filled up to eight bytes
-		for _, n := range append(numbers, 0) {
+		var info xt.Unknown // struct xt_devgroup_info
+		for _, n := range numbers {
 			info = append(info, native(n)...)
 		}
 		return &expr.Match{Name: "devgroup", Info: &info}
@@ -158,6 +160,10 @@ func TestSameExpressions(t *testing.T) {
 		"a set for a verdict map": {obeyed("some"), in("some"), false},
 		"a map for a verdict map": {obeyed("some"), mapped("some"), false},
 		"other info":              {devGroup(0, 1), devGroup(0, 2), false},
+		"info filled up":          {devGroup(0, 1), filledUp(devGroup(0, 1), 0, 0, 0, 0), true},
+		"info with more":          {devGroup(0, 1), filledUp(devGroup(0, 1), 0, 0, 0, 1), false},
+		"info of another size":    {devGroup(0, 1), filledUp(devGroup(0, 1), 0, 0, 0, 0, 0, 0, 0, 0), false},
+		"data filled up":          {equal(native(1)), equal(append(native(1), 0, 0, 0, 0)), false},
 		"a default": {
 			in("some"), with(in("some"), func(w *encoder) { w.uint32(unix.NFTA_LOOKUP_FLAGS, 0) }), true,
 		},
@@ -208,6 +214,18 @@ func cut(w *encoder) {
 	w.value(unix.NFTA_IMMEDIATE_DATA|unix.NLA_F_NESTED, []byte{8, 0, 1})
 }
 
+// filledUp is a match as a kernel lists it that aligns structures to more bytes.
+func filledUp(match expressions, fill ...byte) expressions {
+	return express("match", func(w *encoder) {
+		nested(attribute{value: match[0].data}, func(a attribute) {
+			if a.kind == unix.NFTA_MATCH_INFO {
+				a.value = append(slices.Clone(a.value), fill...)
+			}
+			w.value(a.kind, a.value)
+		})
+	})
+}
+
 func TestUserdata(t *testing.T) {
 	var w encoder
 	w.comment(1, "podnet")
@@ -228,6 +246,8 @@ func TestUserdata(t *testing.T) {
 		}
 	}
 	const host, network = 1, 2 // enum byteorder of nft
+	// The library reads numbers as on amd64, nft as the machine has them.
+	natively := func(n uint32) uint32 { return binary.NativeEndian.Uint32(binary.LittleEndian.AppendUint32(nil, n)) }
 	for _, c := range []struct {
 		set       set
 		key, data uint32
@@ -243,7 +263,7 @@ func TestUserdata(t *testing.T) {
 			}
 			key, _ := userdata.GetUint32(a.value, userdata.NFTNL_UDATA_SET_KEYBYTEORDER)
 			data, _ := userdata.GetUint32(a.value, userdata.NFTNL_UDATA_SET_DATABYTEORDER)
-			if key != c.key || data != c.data {
+			if key, data = natively(key), natively(data); key != c.key || data != c.data {
 				t.Errorf("%s: byte orders %d and %d, want %d and %d", c.set, key, data, c.key, c.data)
 			}
 		}))

@@ -148,7 +148,8 @@ func (c foreignChain) acceptRules(l plan.Link) [2]expressions {
 }
 
 // devGroup is the match of that name of iptables (struct xt_devgroup_info, linux/netfilter/xt_devgroup.h), for the
-// interface a packet comes from, 0, or goes to, 1.
+// interface a packet comes from, 0, or goes to, 1. It is not filled up (XT_ALIGN): how far, only the kernel knows, whose
+// machine's words may be longer than this process's.
 func devGroup(direction int, group uint32) expressions {
 	var info []byte
 	source, destination := [2]uint32{group, network}, [2]uint32{}
@@ -156,7 +157,7 @@ func devGroup(direction int, group uint32) expressions {
 	if direction == 1 {
 		source, destination, flags = destination, source, 1<<2 // XT_DEVGROUP_MATCH_DST
 	}
-	for _, n := range []uint32{flags, source[0], source[1], destination[0], destination[1], 0} { // filled up to eight bytes
+	for _, n := range []uint32{flags, source[0], source[1], destination[0], destination[1]} {
 		info = append(info, native(n)...)
 	}
 	return express("match", func(w *encoder) {

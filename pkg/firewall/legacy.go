@@ -17,12 +17,11 @@ import (
 
 // The tables of iptables-legacy are not of nftables, and packets pass both. They are read by options of a socket, whose
 // structures have the machine's layout (include/uapi/linux/netfilter/x_tables.h, netfilter_ipv4/ip_tables.h,
-// netfilter_ipv6/ip6_tables.h; those of 32 bit kernels that align 64 bit words to four bytes are not read).
+// netfilter_ipv6/ip6_tables.h).
 const (
 	getInfo, getEntries = 64, 65 // IPT_SO_GET_INFO, IPT_SO_GET_ENTRIES; the same for IPv6
 	tableNameSize       = 32     // XT_TABLE_MAXNAMELEN
 	infoSize            = 84     // struct ipt_getinfo
-	entriesHeader       = 40     // struct ipt_get_entries, before the entries
 	targetHeader        = 32     // struct xt_entry_target
 	forwardHook         = unix.NF_INET_FORWARD
 )
@@ -40,7 +39,7 @@ type legacyFamily struct {
 
 var legacyFamilies = []legacyFamily{
 	{unix.NFPROTO_IPV4, unix.AF_INET, unix.SOL_IP, "ip_tables_names", 84, 88, 112},
-	{unix.NFPROTO_IPV6, unix.AF_INET6, unix.SOL_IPV6, "ip6_tables_names", 136, 140, 168},
+	{unix.NFPROTO_IPV6, unix.AF_INET6, unix.SOL_IPV6, "ip6_tables_names", 136, 140, entry6},
 }
 
 // legacyChains are the FORWARD chains of iptables-legacy that there are. To ask for a table would make it, so which there

@@ -100,19 +100,24 @@ func (n *Node) createPair(p plan.Pair, master int) error {
 	if err != nil {
 		return err
 	}
-	if len(echo) == 0 {
-		return errors.Join(errors.New("the kernel did not say what it made"), present(n.host.deleteLink(p.Host)))
-	}
-	n.meetPair(p, echo[0])
-	return nil
+	return n.meetPair(p, echo)
 }
 
-// meetPair notes the indexes of both ends, and that they are new: no setting of theirs is anybody's.
-func (n *Node) meetPair(p plan.Pair, echo []byte) {
-	host := readLink(echo).Attrs()
+// meetPair notes the indexes of both ends, and that they are new: no setting of theirs is anybody's. A kernel before Linux
+// 6.2, which does not echo, is asked for them.
+func (n *Node) meetPair(p plan.Pair, echo [][]byte) error {
+	if len(echo) == 0 {
+		made, err := n.host.linkMessage(p.Host)
+		if err != nil {
+			return errors.Join(err, present(n.host.deleteLink(p.Host)))
+		}
+		echo = [][]byte{made}
+	}
+	host := readLink(echo[0]).Attrs()
 	peer := &netlink.LinkAttrs{Name: p.Peer, Index: host.ParentIndex, MTU: cmp.Or(p.PeerMTU, host.MTU)}
 	n.host.known[p.Host], n.container.known[p.Peer] = host, peer
 	n.host.born, n.container.born = p.Host, p.Peer
+	return nil
 }
 
 // ErrBridgeGone says that the bridge was removed after it had been looked up. Look for it again.

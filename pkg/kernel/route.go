@@ -85,11 +85,11 @@ func (s *side) routeRequest(r plan.Route, index int) *nl.NetlinkRequest {
 		attr(unix.RTA_PREFSRC, r.Src.AsSlice())
 	}
 	if r.Metric > 0 {
-		attr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric)))
+		attr(unix.RTA_PRIORITY, nl.Uint32Attr(r.Metric))
 	}
 	if r.Table > 0 {
 		msg.Table = unix.RT_TABLE_UNSPEC
-		attr(unix.RTA_TABLE, nl.Uint32Attr(uint32(r.Table)))
+		attr(unix.RTA_TABLE, nl.Uint32Attr(r.Table))
 	}
 	metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
 	if r.MTU > 0 {
@@ -171,7 +171,7 @@ func (n *Node) observeRoute(r plan.Route) (plan.Object, error) {
 // link. Two networks of a container may share a subnet, and each address has a route of its own then.
 func (s *side) routesLike(r plan.Route) (*netlink.Route, uint64, error) {
 	if !r.Implied {
-		return &netlink.Route{Table: cmp.Or(r.Table, unix.RT_TABLE_MAIN)}, netlink.RT_FILTER_TABLE, nil
+		return &netlink.Route{Table: int(cmp.Or(r.Table, unix.RT_TABLE_MAIN))}, netlink.RT_FILTER_TABLE, nil
 	}
 	index, err := s.indexOf(r.Link)
 	return &netlink.Route{Table: unix.RT_TABLE_UNSPEC, LinkIndex: index}, netlink.RT_FILTER_TABLE | netlink.RT_FILTER_OIF, err
@@ -182,7 +182,7 @@ func (s *side) routesLike(r plan.Route) (*netlink.Route, uint64, error) {
 func seenRoute(want plan.Route, x netlink.Route) plan.Route {
 	got := plan.Route{
 		Place: want.Place, Dst: seenPrefix(want.Dst, x.Dst), Table: want.Table,
-		Metric: x.Priority, MTU: x.MTU, AdvMSS: x.AdvMSS,
+		Metric: uint32(x.Priority), MTU: x.MTU, AdvMSS: x.AdvMSS,
 	}
 	own := map[bool]int{false: defaultMetric6, true: impliedMetric6}[want.Implied]
 	if want.Metric == 0 && want.Dst.Addr().Is6() && x.Priority == own {

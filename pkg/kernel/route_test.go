@@ -122,7 +122,7 @@ func routeScenarios(p plan.Place, family int) []scenario {
 // reroute has the route changed by hand: taken out, edited, and put back.
 func reroute(r plan.Route, edit func(*machine, *netlink.Route)) func(m *machine) error {
 	return func(m *machine) error {
-		family, table := netlink.FAMILY_V4, r.Table
+		family, table := netlink.FAMILY_V4, int(r.Table)
 		if r.Dst.Addr().Is6() {
 			family = netlink.FAMILY_V6
 		}
@@ -151,7 +151,7 @@ func reroute(r plan.Route, edit func(*machine, *netlink.Route)) func(m *machine)
 // beside adds routes to the same destination that are more and less preferred.
 func beside(m *machine, r plan.Route) error {
 	r.MTU, r.AdvMSS = 1290, 1100
-	for _, metric := range []int{r.Metric - 1, r.Metric + 1} {
+	for _, metric := range []uint32{r.Metric - 1, r.Metric + 1} {
 		r.Metric = metric
 		m.apply(r)
 	}

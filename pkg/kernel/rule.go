@@ -46,7 +46,7 @@ func (n *Node) ruleRequest(r plan.Rule, kind, flags int) *nl.NetlinkRequest {
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(nl.FRA_SRC, r.From.AsSlice()))
 	req.AddData(nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(plan.RulePriority)))
-	req.AddData(nl.NewRtAttr(nl.FRA_TABLE, nl.Uint32Attr(uint32(r.Table))))
+	req.AddData(nl.NewRtAttr(nl.FRA_TABLE, nl.Uint32Attr(r.Table)))
 	return req
 }
 
@@ -69,7 +69,7 @@ func (n *Node) observeRule(r plan.Rule) (plan.Object, error) {
 		if ones, bits := x.Src.Mask.Size(); ip.Unmap() != r.From || ones != bits {
 			continue
 		}
-		if found = (plan.Rule{From: r.From, Table: x.Table}); x.Table == r.Table {
+		if found = (plan.Rule{From: r.From, Table: uint32(x.Table)}); uint32(x.Table) == r.Table {
 			return found, nil
 		}
 	}

@@ -21,7 +21,8 @@ func acknowledgement(errno int32, flags uint16, requestLength uint32, rest ...by
 }
 
 func TestVerdict(t *testing.T) {
-	words := append([]byte{12, 0, unix.NLMSGERR_ATTR_MSG, 0}, "because\x00"...)
+	words := binary.NativeEndian.AppendUint16(nil, 12)
+	words = append(binary.NativeEndian.AppendUint16(words, unix.NLMSGERR_ATTR_MSG), "because\x00"...)
 	const both = unix.NLM_F_CAPPED | unix.NLM_F_ACK_TLVS
 	for _, tt := range []struct {
 		name  string
@@ -35,8 +36,8 @@ func TestVerdict(t *testing.T) {
 			"words after the request", acknowledgement(22, unix.NLM_F_ACK_TLVS, 22, append(make([]byte, 8), words...)...),
 			syscall.EINVAL, "invalid argument: because",
 		},
-		{"words without the request", acknowledgement(95, both, 40, words...), syscall.EOPNOTSUPP, "not supported: because"},
-		{"words cut off", acknowledgement(95, both, 40, words[:6]...), syscall.EOPNOTSUPP, "not supported"},
+		{"words without the request", acknowledgement(int32(unix.EOPNOTSUPP), both, 40, words...), syscall.EOPNOTSUPP, "not supported: because"},
+		{"words cut off", acknowledgement(int32(unix.EOPNOTSUPP), both, 40, words[:6]...), syscall.EOPNOTSUPP, "not supported"},
 		{"a request longer than the message", acknowledgement(22, unix.NLM_F_ACK_TLVS, 4000), syscall.EINVAL, "invalid argument"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

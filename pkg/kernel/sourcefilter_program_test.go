@@ -24,7 +24,7 @@ func filterOf(h frames.Host, more ...netip.Addr) plan.SourceFilter {
 	return plan.SourceFilter{Link: "vh", MAC: h.MAC, Sources: append(more, h.IPv4, h.IPv6, h.LinkLocal)}
 }
 
-func run(t testing.TB, f plan.SourceFilter, frame []byte) int {
+func run(t testing.TB, f plan.SourceFilter, frame []byte) uint32 {
 	t.Helper()
 	vm, err := classic.NewVM(sourceFilterProgram(f))
 	if err != nil {
@@ -34,7 +34,7 @@ func run(t testing.TB, f plan.SourceFilter, frame []byte) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return verdict
+	return uint32(verdict)
 }
 
 func TestSourceFilterProgram(t *testing.T) {
@@ -48,7 +48,7 @@ func TestSourceFilterProgram(t *testing.T) {
 		if kind := uint16(f.Bytes[12])<<8 | uint16(f.Bytes[13]); kind == 0x8100 || kind == 0x88a8 {
 			f.Bytes = append(f.Bytes[:12:12], f.Bytes[16:]...)
 		}
-		want := filterDrop
+		want := uint32(filterDrop)
 		if f.Honest {
 			want = filterNext
 		}

@@ -190,7 +190,7 @@ func (p *parser) podMTU() error {
 		return cnierr.Key(cnierr.InvalidConfig, annotation("mtu"), text, want)
 	}
 	p.config.PodMTU = int(mtu)
-	return p.checkMTU(annotation("mtu"), p.config.PodMTU, want)
+	return p.checkMTU(annotation("mtu"), int64(mtu), want)
 }
 
 // podBandwidth lowers limits to what the pod asks for, where that is less.
@@ -242,7 +242,7 @@ func (c *Config) ContainerMTU() int {
 }
 
 // checkMTU holds an MTU to what a link and IPv6 take.
-func (p *parser) checkMTU(path string, mtu int, want string) error {
+func (p *parser) checkMTU(path string, mtu int64, want string) error {
 	if mtu < minMTU || mtu > maxMTU {
 		return cnierr.Key(cnierr.InvalidConfig, path, mtu, want)
 	}

@@ -79,6 +79,12 @@ func TestBadType(t *testing.T) {
 		{"integer", Request{}, veth(`"mtu": "1500"`), 6, `mtu: "1500" is not valid: want an integer`},
 		{"fraction", Request{}, veth(`"mtu": 1500.5`), 6, `mtu: 1500.5 is not valid: want an integer`},
 		{
+			"beyond 32 bits",
+			Request{},
+			veth(`"mtu": 4294968796`), 7,
+			`mtu: 4294968796 is not valid: want 68 to 65535 bytes, or 0 for that of the route to the world`,
+		},
+		{
 			"beyond 64 bits",
 			Request{},
 			veth(`"mtu": 99999999999999999999`), 6,
@@ -758,13 +764,13 @@ func TestBadIPAM(t *testing.T) {
 			"priority",
 			Request{},
 			routing(`"dst": "::/0", "priority": -1`), 7,
-			`ipam.routes[0].priority: -1 is not valid: want 0 to 4294967295`,
+			`ipam.routes[0].priority: -1 is not valid: want 0 to ` + mostWord,
 		},
 		{
 			"table",
 			Request{},
 			routing(`"dst": "::/0", "table": 4294967296`), 7,
-			`ipam.routes[0].table: 4294967296 is not valid: want 0 to 4294967295`,
+			`ipam.routes[0].table: 4294967296 is not valid: want 0 to ` + mostWord,
 		},
 		{
 			"scope",

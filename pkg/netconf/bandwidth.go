@@ -55,7 +55,7 @@ func (p *parser) bandwidth() error {
 	if err := p.podBandwidth(&b); err != nil {
 		return err
 	}
-	ms := defaultLatency
+	ms := int64(defaultLatency)
 	if asked := p.raw.BandwidthLatency; asked != nil {
 		ms = *asked
 	}

@@ -147,9 +147,9 @@ func (i IPAM) Delegated() bool { return i.Type != "" && !i.Builtin() }
 type Route struct {
 	Dst      netip.Prefix // masked
 	Via      netip.Addr   // invalid: the gateway of the address of the same family
-	MTU      int          // bytes, 0: the interface's
-	AdvMSS   int          // bytes, 0: the kernel's choice
-	Priority int          // metric, 0: the kernel's default
-	Table    int          // 0: main
-	Scope    *int         // nil: the kernel's default for the route
+	MTU      int64        // bytes, 0: the interface's
+	AdvMSS   int64        // bytes, 0: the kernel's choice
+	Priority int64        // metric, 0: the kernel's default
+	Table    int64        // 0: main
+	Scope    *int64       // nil: the kernel's default for the route
 }

@@ -243,7 +243,7 @@ func wanted(t reflect.Type) string {
 		return "a string"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int:
+	case reflect.Int64:
 		return "an integer"
 	case reflect.Uint64:
 		return "an integer that is not negative"

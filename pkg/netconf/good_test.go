@@ -37,7 +37,7 @@ func equal(t *testing.T, what string, got, want any) {
 
 // The whole Config of configurations as operators write them, those of the reference plugins among them.
 func TestParse(t *testing.T) {
-	anyScope := 253
+	anyScope := int64(253)
 	range4 := lease.Range{
 		Subnet: prefix("10.88.0.0/24"), First: addr("10.88.0.1"), Last: addr("10.88.0.254"), Gateway: addr("10.88.0.1"),
 	}

@@ -98,8 +98,8 @@ type rawHostPorts struct {
 }
 
 type rawMapping struct {
-	HostPort      int    `json:"hostPort"`
-	ContainerPort int    `json:"containerPort"`
+	HostPort      int64  `json:"hostPort"`
+	ContainerPort int64  `json:"containerPort"`
 	Protocol      string `json:"protocol"`
 	HostIP        string `json:"hostIP"`
 }
@@ -211,7 +211,7 @@ func (r rawMapping) parse(path string) (m PortMapping, err error) {
 	const highest = 1<<16 - 1
 	for _, port := range []struct {
 		key   string
-		value int
+		value int64
 	}{{"hostPort", r.HostPort}, {"containerPort", r.ContainerPort}} {
 		if port.value < 1 || port.value > highest {
 			return m, cnierr.Key(cnierr.InvalidConfig, join(path, port.key), port.value, "1 to 65535")

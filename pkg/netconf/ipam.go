@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -255,24 +256,24 @@ func (r Route) Direct() bool {
 // CheckNumbers holds the numbers of a route to the widths rtnetlink(7) gives them. The error has the code, and names the
 // key below path.
 func (r Route) CheckNumbers(code uint, path string) error {
-	scope := 0
+	scope := int64(0)
 	if r.Scope != nil {
 		scope = *r.Scope
 	}
 	for _, n := range []struct {
 		key   string
-		value int
+		value int64
 		max   int64
-		want  string
+		of    string
 	}{
-		{"mtu", r.MTU, maxMTU, "0 to 65535 bytes"},
-		{"advmss", r.AdvMSS, maxMTU, "0 to 65535 bytes"},
-		{"priority", r.Priority, math.MaxUint32, "0 to 4294967295"},
-		{"table", r.Table, math.MaxUint32, "0 to 4294967295"},
-		{"scope", scope, math.MaxUint8, "0 to 255, as in rtnetlink(7)"},
+		{"mtu", r.MTU, maxMTU, " bytes"},
+		{"advmss", r.AdvMSS, maxMTU, " bytes"},
+		{"priority", r.Priority, mostOfRoute, ""},
+		{"table", r.Table, mostOfRoute, ""},
+		{"scope", scope, math.MaxUint8, ", as in rtnetlink(7)"},
 	} {
-		if n.value < 0 || int64(n.value) > n.max {
-			return cnierr.Key(code, join(path, n.key), n.value, n.want)
+		if n.value < 0 || n.value > n.max {
+			return cnierr.Key(code, join(path, n.key), n.value, "0 to "+strconv.FormatInt(n.max, 10)+n.of)
 		}
 	}
 	return nil

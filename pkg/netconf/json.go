@@ -80,8 +80,8 @@ func scalar(raw json.RawMessage, into reflect.Value) (fits bool) {
 	case reflect.Bool:
 		into.SetBool(string(raw) == "true")
 		return into.Bool() || string(raw) == "false"
-	case reflect.Int:
-		n, err := strconv.ParseInt(string(raw), 10, into.Type().Bits())
+	case reflect.Int64:
+		n, err := strconv.ParseInt(string(raw), 10, 64)
 		if err == nil {
 			into.SetInt(n)
 		}

@@ -16,7 +16,7 @@ func (p *parser) mtu() error {
 	if overhead != 0 && mtu != 0 {
 		return cnierr.New(cnierr.InvalidConfig, "mtuOverhead: has no effect beside mtu, which is %d: want one of them", mtu)
 	}
-	p.config.MTU, p.config.MTUOverhead = mtu, overhead
+	p.config.MTU, p.config.MTUOverhead = int(mtu), int(overhead)
 	return p.podMTU()
 }
 

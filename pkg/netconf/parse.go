@@ -277,7 +277,7 @@ func (p *parser) trunk() error {
 func (t rawTrunk) check(path string) error {
 	for _, id := range []struct {
 		key   string
-		value *int
+		value *int64
 	}{{"minID", t.MinID}, {"maxID", t.MaxID}, {"id", t.ID}} {
 		if id.value != nil && (*id.value < 1 || *id.value > maxVLAN) {
 			return cnierr.Key(cnierr.InvalidConfig, join(path, id.key), *id.value, "1 to 4094")

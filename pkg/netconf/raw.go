@@ -9,7 +9,7 @@ import (
 // The raw structs mirror the JSON, one field a key. Their tags are the list of known keys: decoder reads it from them.
 // The tag keys:"any" marks an object whose other keys belong to somebody else, keys:"any case" one that a runtime fills
 // in besides (decoder.anyCase). A json.RawMessage is decoded later, once it is known whose it is; null in it counts as
-// absent, as everywhere.
+// absent, as everywhere. Numbers are int64: what a value is must not depend on the machine.
 
 type rawConfig struct {
 	CNIVersion    string                     `json:"cniVersion"`
@@ -25,7 +25,7 @@ type rawConfig struct {
 	Valid       json.RawMessage `json:"cni.dev/valid-attachments"`
 	Attachments json.RawMessage `json:"cni.dev/attachments"` // a slip in the specification; libcni sends both
 
-	MTU                       int     `json:"mtu"`
+	MTU                       int64   `json:"mtu"`
 	IPMasq                    bool    `json:"ipMasq"`
 	IPMasqBackend             *string `json:"ipMasqBackend"`
 	IsDefaultGateway          *bool   `json:"isDefaultGateway"`
@@ -34,7 +34,7 @@ type rawConfig struct {
 	SyncDelete                bool    `json:"syncDelete"`
 
 	rawBandwidth
-	BandwidthLatency *int `json:"bandwidthLatency"` // milliseconds
+	BandwidthLatency *int64 `json:"bandwidthLatency"` // milliseconds
 
 	Bridge              string     `json:"bridge"`
 	IsGateway           bool       `json:"isGateway"`
@@ -43,7 +43,7 @@ type rawConfig struct {
 	PromiscMode         bool       `json:"promiscMode"`
 	MACSpoofChk         bool       `json:"macspoofchk"`
 	PortIsolation       bool       `json:"portIsolation"`
-	VLAN                int        `json:"vlan"`
+	VLAN                int64      `json:"vlan"`
 	VLANTrunk           []rawTrunk `json:"vlanTrunk"`
 	PreserveDefaultVLAN bool       `json:"preserveDefaultVlan"`
 
@@ -56,9 +56,9 @@ type rawConfig struct {
 }
 
 type rawTrunk struct {
-	MinID *int `json:"minID"`
-	MaxID *int `json:"maxID"`
-	ID    *int `json:"id"`
+	MinID *int64 `json:"minID"`
+	MaxID *int64 `json:"maxID"`
+	ID    *int64 `json:"id"`
 }
 
 type rawArgs struct {
@@ -111,9 +111,9 @@ type rawRange struct {
 type rawRoute struct {
 	Dst      string `json:"dst"`
 	GW       string `json:"gw"`
-	MTU      int    `json:"mtu"`
-	AdvMSS   int    `json:"advmss"`
-	Priority int    `json:"priority"`
-	Table    int    `json:"table"`
-	Scope    *int   `json:"scope"`
+	MTU      int64  `json:"mtu"`
+	AdvMSS   int64  `json:"advmss"`
+	Priority int64  `json:"priority"`
+	Table    int64  `json:"table"`
+	Scope    *int64 `json:"scope"`
 }

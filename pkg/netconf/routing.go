@@ -2,6 +2,7 @@ package netconf
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 
 	"github.com/veth-cni/veth/pkg/cnierr"
@@ -11,21 +12,25 @@ import (
 type Routing struct {
 	// Table is the routing table that the attachment's routes go to, with a rule for each of its addresses; 0: main, and
 	// no rules.
-	Table int
+	Table uint32
 	// AutoTable asks for a table that no other attachment uses.
 	AutoTable bool
 	// DefaultGateway asks for a default route in that table by whatever gateway the addresses have: isDefaultGateway
 	// says nothing of it.
 	DefaultGateway bool
-	DefaultMetric  int // of default routes that name none; 0: the kernel's default
+	DefaultMetric  uint32 // of default routes that name none; 0: the kernel's default
 }
 
 // OwnTable reports whether the attachment's routes are kept apart from those of others.
 func (r Routing) OwnTable() bool { return r.Table != 0 || r.AutoTable }
 
+// mostOfRoute is the highest metric and the highest number of a table. The kernel has 32 bits for each, the CNI library,
+// and with it the runtime that reads a result, an int, which on a 32-bit machine is one bit less.
+const mostOfRoute int64 = min(math.MaxUint32, math.MaxInt)
+
 type rawRouting struct {
 	Table              json.RawMessage `json:"table"`
-	DefaultRouteMetric *int            `json:"defaultRouteMetric"`
+	DefaultRouteMetric *int64          `json:"defaultRouteMetric"`
 }
 
 // routing comes after the addresses: without any there is nothing to route.
@@ -35,10 +40,10 @@ func (p *parser) routing() error {
 		return err
 	}
 	if m := raw.DefaultRouteMetric; m != nil {
-		if *m < 0 || int64(*m) > math.MaxUint32 {
-			return cnierr.Key(cnierr.InvalidConfig, "defaultRouteMetric", *m, "0, for the kernel's own, to 4294967295")
+		if *m < 0 || *m > mostOfRoute {
+			return cnierr.Key(cnierr.InvalidConfig, "defaultRouteMetric", *m, fmt.Sprintf("0, for the kernel's own, to %d", mostOfRoute))
 		}
-		r.DefaultMetric = *m
+		r.DefaultMetric = uint32(*m)
 	}
 	if p.config.IPAM.Type != "" {
 		return nil
@@ -58,9 +63,9 @@ func (p *parser) table() error {
 	if absent(raw) {
 		return nil
 	}
-	const want = `"auto" or the number of a routing table, 1 to 4294967295 without 253, 254 and 255`
+	want := fmt.Sprintf(`"auto" or the number of a routing table, 1 to %d without 253, 254 and 255`, mostOfRoute)
 	var word string
-	var number int
+	var number int64
 	switch {
 	case json.Unmarshal(raw, &word) == nil:
 		if word != "auto" {
@@ -69,10 +74,10 @@ func (p *parser) table() error {
 		r.AutoTable = true
 	case json.Unmarshal(raw, &number) != nil:
 		return wrongType("table", raw, want)
-	case number < 1 || int64(number) > math.MaxUint32 || number >= 253 && number <= 255:
+	case number < 1 || number > mostOfRoute || number >= 253 && number <= 255:
 		return cnierr.Key(cnierr.InvalidConfig, "table", number, want)
 	default:
-		r.Table = number
+		r.Table = uint32(number)
 	}
 	r.DefaultGateway = p.raw.IsDefaultGateway == nil
 	return nil

@@ -1,6 +1,12 @@
 package netconf
 
-import "testing"
+import (
+	"strconv"
+	"testing"
+)
+
+// mostWord is the highest metric and number of a table that a result can name on this machine.
+var mostWord = map[int]string{32: "2147483647", 64: "4294967295"}[strconv.IntSize]
 
 func TestRouting(t *testing.T) {
 	for _, tt := range []struct {
@@ -10,11 +16,12 @@ func TestRouting(t *testing.T) {
 		{`"mtu": 0`, Routing{}},
 		{`"table": null`, Routing{}},
 		{`"table": 1`, Routing{Table: 1, DefaultGateway: true}},
-		{`"table": 4294967295`, Routing{Table: 4294967295, DefaultGateway: true}},
+		{`"table": 2147483647`, Routing{Table: 2147483647, DefaultGateway: true}},
+		{`"table": ` + mostWord, Routing{Table: uint32(mostOfRoute), DefaultGateway: true}},
 		{`"table": "auto"`, Routing{AutoTable: true, DefaultGateway: true}},
 		{`"table": 100, "isDefaultGateway": false`, Routing{Table: 100}},
 		{`"table": 100, "isDefaultGateway": true`, Routing{Table: 100}},
-		{`"defaultRouteMetric": 4294967295`, Routing{DefaultMetric: 4294967295}},
+		{`"defaultRouteMetric": ` + mostWord, Routing{DefaultMetric: uint32(mostOfRoute)}},
 		{`"defaultRouteMetric": 0`, Routing{}},
 	} {
 		t.Run(tt.keys, func(t *testing.T) {
@@ -28,8 +35,8 @@ func TestRouting(t *testing.T) {
 }
 
 func TestBadRouting(t *testing.T) {
-	const table = ` is not valid: want "auto" or the number of a routing table, 1 to 4294967295 without 253, 254 and 255`
-	const metric = ` is not valid: want 0, for the kernel's own, to 4294967295`
+	table := ` is not valid: want "auto" or the number of a routing table, 1 to ` + mostWord + ` without 253, 254 and 255`
+	metric := ` is not valid: want 0, for the kernel's own, to ` + mostWord
 	runBad(t, []badCase{
 		{"zero", Request{}, pooled(`"table": 0`), 7, `table: 0` + table},
 		{"negative", Request{}, pooled(`"table": -1`), 7, `table: -1` + table},

@@ -41,9 +41,9 @@ type rawTuning struct {
 	Sysctl      json.RawMessage `json:"sysctl"`
 	Promisc     bool            `json:"promisc"`
 	AllMulti    *bool           `json:"allmulti"`
-	TxQLen      *int            `json:"txQLen"`
+	TxQLen      *int64          `json:"txQLen"`
 	MAC         string          `json:"mac"`
-	MTUOverhead int             `json:"mtuOverhead"`
+	MTUOverhead int64           `json:"mtuOverhead"`
 }
 
 func (p *parser) tuning() error {
@@ -51,7 +51,11 @@ func (p *parser) tuning() error {
 	if q := raw.TxQLen; q != nil && (*q < 0 || *q > math.MaxInt32) {
 		return cnierr.Key(cnierr.InvalidConfig, "txQLen", *q, "0 to 2147483647 packets")
 	}
-	p.config.Tuning = Tuning{Promisc: raw.Promisc, AllMulti: raw.AllMulti, TxQLen: raw.TxQLen}
+	p.config.Tuning = Tuning{Promisc: raw.Promisc, AllMulti: raw.AllMulti}
+	if raw.TxQLen != nil {
+		packets := int(*raw.TxQLen)
+		p.config.Tuning.TxQLen = &packets
+	}
 	return p.sysctls()
 }
 

@@ -62,18 +62,18 @@ func (c CPUs) String() string {
 }
 
 type rawWire struct {
-	NumTxQueues *int            `json:"numTxQueues"`
-	NumRxQueues *int            `json:"numRxQueues"`
+	NumTxQueues *int64          `json:"numTxQueues"`
+	NumRxQueues *int64          `json:"numRxQueues"`
 	GRO         *bool           `json:"gro"`
 	Offloads    json.RawMessage `json:"offloads"`
 	RPSCPUs     *string         `json:"rpsCPUs"`
 	XPSCPUs     []string        `json:"xpsCPUs"`
 	Qdisc       *string         `json:"qdisc"`
 
-	GSOMaxSize     *int `json:"gsoMaxSize"`
-	GROMaxSize     *int `json:"groMaxSize"`
-	GSOIPv4MaxSize *int `json:"gsoIPv4MaxSize"`
-	GROIPv4MaxSize *int `json:"groIPv4MaxSize"`
+	GSOMaxSize     *int64 `json:"gsoMaxSize"`
+	GROMaxSize     *int64 `json:"groMaxSize"`
+	GSOIPv4MaxSize *int64 `json:"gsoIPv4MaxSize"`
+	GROIPv4MaxSize *int64 `json:"groIPv4MaxSize"`
 }
 
 const (
@@ -100,7 +100,7 @@ func (p *parser) queues() error {
 	w := &p.config.Wire
 	for _, k := range []struct {
 		name string
-		want *int
+		want *int64
 		to   *int
 	}{{"numTxQueues", p.raw.NumTxQueues, &w.Queues.Tx}, {"numRxQueues", p.raw.NumRxQueues, &w.Queues.Rx}} {
 		if k.want == nil {
@@ -109,7 +109,7 @@ func (p *parser) queues() error {
 		if *k.want < 1 || *k.want > maxQueues {
 			return cnierr.Key(cnierr.InvalidConfig, k.name, *k.want, "1 to 4096 queues")
 		}
-		*k.to = *k.want
+		*k.to = int(*k.want)
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func (p *parser) sizes() error {
 	raw, s := p.raw.rawWire, &p.config.Wire.Sizes
 	for _, k := range []struct {
 		name string
-		want *int
+		want *int64
 		to   *uint32
 	}{
 		{"gsoMaxSize", raw.GSOMaxSize, &s.GSO},

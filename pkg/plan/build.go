@@ -302,7 +302,7 @@ func (b *builder) ipamRoutes(gateway func(netip.Addr) netip.Addr, onLink bool) {
 		}
 		route := Route{
 			Dst: r.Dst, Via: via, OnLink: onLink && via.IsValid(),
-			Table: r.Table, Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
+			Table: uint32(r.Table), Metric: uint32(r.Priority), MTU: int(r.MTU), AdvMSS: int(r.AdvMSS),
 		}
 		if r.Scope != nil {
 			scope := uint8(*r.Scope)
@@ -321,7 +321,7 @@ func (b *builder) standsIn(via netip.Addr) bool {
 // ipamHasDefault reports whether IPAM itself leads all destinations of the family of a somewhere, in the attachment's
 // table.
 func (b *builder) ipamHasDefault(a netip.Addr) bool {
-	own := cmp.Or(Table(b.cfg), mainTable)
+	own := int64(cmp.Or(Table(b.cfg), mainTable))
 	return slices.ContainsFunc(b.addrs.Routes, func(r netconf.Route) bool {
 		return r.Dst == anywhere(a) && cmp.Or(r.Table, own) == own
 	})

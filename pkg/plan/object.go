@@ -185,8 +185,8 @@ type Route struct {
 	// SrcIfNone is the preferred source address if the kernel would find none of its own; not compared.
 	SrcIfNone netip.Addr
 	Scope     *uint8 // nil: link when Via is invalid, universe otherwise
-	Table     int    // 0: main
-	Metric    int    // 0: the kernel's default
+	Table     uint32 // 0: main
+	Metric    uint32 // 0: the kernel's default
 	MTU       int    // bytes, 0: the interface's
 	AdvMSS    int    // bytes, 0: the kernel's choice
 	// Implied says that the kernel makes the route with an address of Link, so that nothing is left to apply. It counts
@@ -198,10 +198,10 @@ type Route struct {
 func (r Route) ID() string {
 	id := r.Place.String() + " route " + dst(r.Dst)
 	if r.Table != 0 && r.Table != mainTable {
-		id += " table " + strconv.Itoa(r.Table)
+		id += " table " + strconv.FormatUint(uint64(r.Table), 10)
 	}
 	if r.Metric != 0 {
-		id += " metric " + strconv.Itoa(r.Metric)
+		id += " metric " + strconv.FormatUint(uint64(r.Metric), 10)
 	}
 	return id
 }

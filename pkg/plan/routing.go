@@ -17,24 +17,24 @@ const RulePriority = 30000
 // the routes in the table, they stay when the interface goes.
 type Rule struct {
 	From  netip.Addr
-	Table int
+	Table uint32
 }
 
 // ID implements Object.
 func (r Rule) ID() string { return fmt.Sprintf("container rule %d from %s", RulePriority, r.From) }
 
 // Fields implements Object.
-func (r Rule) Fields() []Field { return []Field{{"table", strconv.Itoa(r.Table)}} }
+func (r Rule) Fields() []Field { return []Field{{"table", strconv.FormatUint(uint64(r.Table), 10)}} }
 
 // Table is the routing table of an attachment, 0 when it has none of its own. The one chosen for it is derived from what
 // identifies the attachment, so that DEL knows it again. It lies far from what administrators number by hand, and the
 // chance that a container's two attachments share one is 1 in 2^30.
-func Table(cfg *netconf.Config) int {
+func Table(cfg *netconf.Config) uint32 {
 	if !cfg.Routing.AutoTable {
 		return cfg.Routing.Table
 	}
 	sum := sha256.Sum256([]byte(Owner(cfg).HostName()))
-	return 1<<30 | int(binary.BigEndian.Uint32(sum[:])>>2)
+	return 1<<30 | binary.BigEndian.Uint32(sum[:])>>2
 }
 
 // place puts a route without a table of its own into the attachment's, and gives a default route its metric.

@@ -127,14 +127,14 @@ func TestAddressesOfATableBringNoRoute(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	table := func(network, id, ifName string) int {
+	table := func(network, id, ifName string) uint32 {
 		return plan.Table(&netconf.Config{
 			Network: network, Routing: netconf.Routing{AutoTable: true},
 			Attachment: netconf.Attachment{ContainerID: id, IfName: ifName},
 		})
 	}
-	seen := map[int]bool{}
-	for _, n := range []int{
+	seen := map[uint32]bool{}
+	for _, n := range []uint32{
 		table("net", "c1", "net1"), table("net2", "c1", "net1"), table("net", "c2", "net1"), table("net", "c1", "net2"),
 	} {
 		if n < 1<<30 || n >= 1<<31 || seen[n] {

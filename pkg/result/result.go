@@ -125,10 +125,11 @@ func appendRoute(routes []*types.Route, r plan.Route) []*types.Route {
 		return routes
 	}
 	out := &types.Route{
-		Dst: ipNet(r.Dst), GW: r.Via.AsSlice(), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Metric,
+		Dst: ipNet(r.Dst), GW: r.Via.AsSlice(), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: int(r.Metric),
 	}
 	if r.Table != 0 {
-		out.Table = &r.Table
+		table := int(r.Table)
+		out.Table = &table
 	}
 	if r.Scope != nil {
 		scope := int(*r.Scope)
@@ -188,12 +189,18 @@ func route(x *types.Route) (netconf.Route, bool) {
 	if !ok {
 		return netconf.Route{}, false
 	}
-	out := netconf.Route{Dst: dst.Masked(), MTU: x.MTU, AdvMSS: x.AdvMSS, Priority: x.Priority, Scope: x.Scope}
+	out := netconf.Route{
+		Dst: dst.Masked(), MTU: int64(x.MTU), AdvMSS: int64(x.AdvMSS), Priority: int64(x.Priority),
+	}
 	if via, ok := netip.AddrFromSlice(x.GW); ok {
 		out.Via = via.Unmap()
 	}
 	if x.Table != nil {
-		out.Table = *x.Table
+		out.Table = int64(*x.Table)
+	}
+	if x.Scope != nil {
+		scope := int64(*x.Scope)
+		out.Scope = &scope
 	}
 	return out, true
 }

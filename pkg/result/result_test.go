@@ -197,7 +197,7 @@ func TestAddressesOfChain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scope := 253
+	scope := int64(253)
 	want := plan.Addresses{
 		List: []plan.Assigned{
 			{Prefix: netip.MustParsePrefix("10.88.0.5/24"), Gateway: netip.MustParseAddr("10.88.0.1")},

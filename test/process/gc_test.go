@@ -415,7 +415,7 @@ func TestGCWithoutAView(t *testing.T) {
 			h.leaves(func() {
 				cmd := h.command("GC", with(config, `{"cni.dev/valid-attachments": []}`), nil)
 				// The library for rtnetlink, which lists, is alone in asking a socket for its address.
-				blind := onCall(unix.SYS_GETSOCKNAME, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOBUFS))
+				blind := onGetsockname(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOBUFS))
 				h.finish(cmd, confined(blind, func() error { return h.Start(cmd) })).refused(100, "list the interfaces")
 			})
 		})

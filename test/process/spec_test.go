@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -326,6 +327,8 @@ func TestRoutesWithAllTheirFields(t *testing.T) {
 				}
 			}
 			h.check(config, c, added)
+			added.stdout = strings.Replace(added.stdout, `"scope":0`, `"scope":256`, 1) // 0 in the kernel's eight bits
+			h.call("CHECK", added.before(config), c).refused(6, "prevResult", "routes[0].scope: 256", "want 0 to 255")
 		})
 	}
 }

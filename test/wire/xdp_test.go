@@ -41,13 +41,13 @@ func verdict(t *testing.T, action int32) int {
 	pins.Pin(&licence)
 	attribute := struct {
 		kind, count       uint32
-		program, licence  uintptr
+		program, licence  uint64 // pointers
 		logLevel, logSize uint32
 		log               uint64
 		version, flags    uint32
 	}{
 		kind: unix.BPF_PROG_TYPE_XDP, count: uint32(len(program)),
-		program: uintptr(unsafe.Pointer(&program)), licence: uintptr(unsafe.Pointer(&licence)),
+		program: uint64(uintptr(unsafe.Pointer(&program))), licence: uint64(uintptr(unsafe.Pointer(&licence))),
 	}
 	for range 20 { // the verifier gives up with EAGAIN when a signal comes
 		fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attribute)), unsafe.Sizeof(attribute))
