@@ -80,13 +80,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 			[]string{"CNI_ARGS=IP=10.88.0.9"},
 			func(h *host, _ *node.Namespace) error {
 				return h.Do(func() error {
-					lo, err := netlink.LinkByName("lo")
-					if err != nil {
-						return err
-					}
-					return netlink.RouteAdd(&netlink.Route{
-						LinkIndex: lo.Attrs().Index, Dst: netlink.NewIPNet([]byte{10, 88, 0, 9}), Scope: unix.RT_SCOPE_LINK,
-					})
+					return netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet([]byte{10, 88, 0, 9}), Type: unix.RTN_BLACKHOLE})
 				})
 			}, 100,
 			[]string{"host route 10.88.0.9/32", "exists"},
