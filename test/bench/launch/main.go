@@ -19,7 +19,8 @@ func main() {
 	if _, err := syscall.Wait4(pid, &status, 0, &usage); err != nil {
 		fail(err)
 	}
-	_, _ = os.Stderr.WriteString("\npeak " + strconv.FormatInt(int64(usage.Maxrss), 10) + "\n")
+	peak := int64(usage.Maxrss) //nolint:unconvert // an int32 on 32-bit machines
+	_, _ = os.Stderr.WriteString("\npeak " + strconv.FormatInt(peak, 10) + "\n")
 	os.Exit(status.ExitStatus())
 }
 
