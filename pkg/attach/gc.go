@@ -31,11 +31,13 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	failed := []error{unlisted, err, possible(m.collectPorts(cfg.Network))}
 	empty := kept == 0 && unlisted == nil
 	if empty {
-		failed = append(failed, m.node.HandOver(cfg.Network), m.node.Retire(cfg.Network))
+		failed = append(failed, m.node.HandOver(cfg.Network), m.node.Retire(cfg.Network, cfg.Bridge.Name))
 	}
 	switch {
 	case empty:
 		failed = append(failed, possible(m.firewall.RetireMasquerade(cfg.Network)))
+	case !cfg.IPMasq:
+		failed = append(failed, possible(m.firewall.DropMasquerade(cfg.Network)))
 	case cfg.IPAM.Delegated():
 		failed = append(failed, possible(m.firewall.CollectMasquerade(cfg.Network, m.tenants())))
 	}

@@ -32,8 +32,7 @@ func (m *machine) retireIsolation(cfg *netconf.Config, empty bool) error {
 		return nil
 	}
 	link, _ := plan.HostSide(cfg)
-	accept := plan.ForwardAccept{Network: cfg.Network, Link: link}
-	accept.IPv4, accept.IPv6 = families(cfg)
+	accept := plan.ForwardAccept{Network: cfg.Network, Link: link, IPv4: true, IPv6: true} // GC knows no ranges
 	return errors.Join(possible(m.firewall.RetireIngress(cfg.Network)), possible(m.firewall.RetireForwardAccept(accept)),
 		possible(m.undoShared(plan.SourceCheck{}, "")), possible(m.undoShared(plan.PortIngress{}, "")))
 }

@@ -105,7 +105,9 @@ func (m *machine) needed(o plan.Object, network string) (bool, error) {
 	case plan.Sysctl, plan.SourceCheck, plan.PortIngress:
 		network = ""
 	case plan.Bridge:
-		return m.node.Joined(o.Name)
+		if !m.node.Changed(o) {
+			return m.node.Joined(o.Name)
+		}
 	case plan.VLANInterface:
 		return m.node.Joined(o.Bridge)
 	case plan.Address:

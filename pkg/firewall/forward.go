@@ -405,7 +405,7 @@ func (f *Firewall) RetireForwardAccept(a plan.ForwardAccept) error {
 	if err != nil {
 		return err
 	}
-	heir, gone := heirs.Behind(a.Link.Name), false
+	heir, gone := first(heirs.Behind(a.Link.Name)), false
 	err = f.transact(query{}, f.conn.commit, func(*state) ([]message, error) {
 		chains, err := f.conn.forwarding()
 		if err != nil {
@@ -423,10 +423,11 @@ func (f *Firewall) RetireForwardAccept(a plan.ForwardAccept) error {
 		return err
 	}
 	// Who saw the rules before they went, and came after the look for heirs, gets them back.
-	if heirs, err = f.heirs(); err != nil || heirs.Behind(a.Link.Name) == "" {
+	heirs, err = f.heirs()
+	if err != nil || len(heirs.Behind(a.Link.Name)) == 0 {
 		return err
 	}
-	a.Network = heirs.Behind(a.Link.Name)
+	a.Network = first(heirs.Behind(a.Link.Name))
 	_, err = f.ApplyForwardAccept(a)
 	return err
 }

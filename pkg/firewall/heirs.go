@@ -16,10 +16,12 @@ import (
 
 // Heirs are the other networks with containers, as a look at the interfaces showed them.
 type Heirs interface {
-	// Behind names a network that has a container behind a link, "" when none has.
-	Behind(link string) string
-	// Within names a network that has a container with an address from first to last, "" when none has.
-	Within(first, last netip.Addr) string
+	// Behind names the networks that have containers behind a link, in alphabetical order.
+	Behind(link string) []string
+	// Within names those that have a container with an address from first to last.
+	Within(first, last netip.Addr) []string
+	// Alive reports whether a network has any container.
+	Alive(network string) bool
 }
 
 // Survey looks who the heirs of a network are.
@@ -28,10 +30,21 @@ type Survey func() (Heirs, error)
 type nobody struct{}
 
 // Behind implements Heirs.
-func (nobody) Behind(string) string { return "" }
+func (nobody) Behind(string) []string { return nil }
 
 // Within implements Heirs.
-func (nobody) Within(netip.Addr, netip.Addr) string { return "" }
+func (nobody) Within(netip.Addr, netip.Addr) []string { return nil }
+
+// Alive implements Heirs. Of nobody nothing is known.
+func (nobody) Alive(string) bool { return true }
+
+// first is the first of some names, "" of none.
+func first(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return names[0]
+}
 
 func (f *Firewall) heirs() (Heirs, error) {
 	if f.Survey == nil {
@@ -40,8 +53,8 @@ func (f *Firewall) heirs() (Heirs, error) {
 	return f.Survey()
 }
 
-// leftMark ends the comment of what a network was left by another. The network may not want it: its own GC then removes
-// it, instead of leaving it to the next.
+// leftMark ends the comment of what a network was left by another and may not want: its own GC then removes it, instead of
+// leaving it to the next, and whoever wants it makes it its own.
 const leftMark = ", left to it"
 
 // left is an entry with another network for its owner.
@@ -79,7 +92,7 @@ func (f *Firewall) restore(p part, gone []entry) error {
 	}
 	var back []entry
 	for _, x := range gone {
-		if heir := heirs.Behind(linkOf(x)); heir != "" {
+		if heir := first(heirs.Behind(linkOf(x))); heir != "" {
 			back = append(back, x.left(heir))
 		}
 	}

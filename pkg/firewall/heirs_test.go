@@ -22,19 +22,21 @@ func (h heirsOf) survey() Survey {
 
 type heir string
 
-func (h heir) Behind(link string) string {
-	if link != "br0" {
-		return ""
+func (h heir) Behind(link string) []string {
+	if link != "br0" || h == "" {
+		return nil
 	}
-	return string(h)
+	return []string{string(h)}
 }
 
-func (h heir) Within(first, last netip.Addr) string {
+func (h heir) Within(first, last netip.Addr) []string {
 	if !pods4.Subnet.Contains(first) || !pods4.Subnet.Contains(last) {
-		return ""
+		return nil
 	}
-	return string(h)
+	return h.Behind("br0")
 }
+
+func (h heir) Alive(network string) bool { return string(h) == network }
 
 // Whoever is still there keeps what it found when it came, also if it came while the first went. The last leaves nothing.
 func TestHeirs(t *testing.T) {
@@ -107,9 +109,10 @@ func TestHeirs(t *testing.T) {
 				f.Survey = heirs.survey()
 				must(t, c.retire(f, "podnet"))
 				healthy(t, f, c.observe)
-				f.Survey = heirsOf{"", ""}.survey()
+				f.Survey = heirsOf{"lab"}.survey()
 				must(t, c.retire(f, "podnet")) // it has nothing any more
 				healthy(t, f, c.observe)
+				f.Survey = heirsOf{""}.survey()
 				must(t, c.retire(f, "lab"))
 				if got, err := c.observe(f); got == "" || err != nil {
 					t.Errorf("after the last network has gone: %q, %v", got, err)
@@ -147,16 +150,62 @@ func healthy(t *testing.T, f *Firewall, observe func(*Firewall) (string, error))
 	}
 }
 
-// A network that becomes open opens no bridge that others are on, and of two that are open neither keeps it closed.
-func TestOpenedBesideOthers(t *testing.T) {
+// What a network was left goes when it is open, and is taken over by whoever wants it.
+func TestLeftPolicies(t *testing.T) {
+	isolated, same := policy("podnet", br0, netconf.IngressIsolated), policy("podnet", br0, netconf.IngressSameNetwork)
+	left := func(t *testing.T) *Firewall {
+		f := fresh(t)
+		must(t, applies(isolated)(f))
+		f.Survey = heirsOf{"lab"}.survey()
+		must(t, f.RetireIngress("podnet"))
+		healthy(t, f, observes(isolated))
+		return f
+	}
+	t.Run("the heir is open", func(t *testing.T) {
+		f := left(t)
+		f.Survey = heirsOf{"podnet"}.survey()
+		must(t, f.OpenIngress("lab"))
+		listed(t, "empty")
+	})
+	t.Run("the network comes back", func(t *testing.T) {
+		f := left(t)
+		must(t, applies(isolated)(f))
+		f.Survey = heirsOf{"podnet"}.survey()
+		must(t, f.OpenIngress("lab"))
+		healthy(t, f, observes(isolated))
+		must(t, f.RetireIngress("lab"))
+		healthy(t, f, observes(isolated))
+	})
+	t.Run("the network comes back with another policy", func(t *testing.T) {
+		f := left(t)
+		must(t, applies(same)(f))
+		healthy(t, f, observes(same))
+	})
+	t.Run("the heir goes and is not heard of again", func(t *testing.T) {
+		f := left(t)
+		f.Survey = heirsOf{""}.survey()
+		must(t, f.RetireIngress("another"))
+		listed(t, "empty")
+	})
+}
+
+// Of masquerading that a network was left which is gone without a GC, another's GC takes care.
+func TestLeftSubnets(t *testing.T) {
 	f := fresh(t)
-	closed := policy("lab", br0, netconf.IngressIsolated)
-	must(t, applies(policy("podnet", br0, netconf.IngressIsolated))(f))
+	apply(t, f, pods4)
 	f.Survey = heirsOf{"lab"}.survey()
-	must(t, f.OpenIngress("podnet"))
-	healthy(t, f, observes(closed))
+	must(t, f.RetireMasquerade("podnet"))
+	seen(t, f, pods4)
 	f.Survey = heirsOf{"podnet"}.survey()
-	must(t, f.OpenIngress("lab")) // it was left a policy that it does not want
+	must(t, f.RetireMasquerade("another")) // podnet is back, and rides on it
+	seen(t, f, pods4)
+	f.Survey = heirsOf{""}.survey()
+	must(t, f.RetireMasquerade("another"))
+	listed(t, "empty")
+	apply(t, f, pods4)
+	must(t, f.DropMasquerade("lab"))
+	seen(t, f, pods4)
+	must(t, f.DropMasquerade("podnet"))
 	listed(t, "empty")
 }
 

@@ -137,7 +137,7 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 	return gone, err
 }
 
-// leaveLinks removes what a network has said of links, or leaves it to another that is behind the same.
+// leaveLinks removes what a network has said of links, or leaves it to another that is behind the same and has host ports.
 func (e *edit) leaveLinks(network string, everything []entry, survey Survey) error {
 	heirs, err := survey()
 	if err != nil {
@@ -148,8 +148,11 @@ func (e *edit) leaveLinks(network string, everything []entry, survey Survey) err
 			continue
 		}
 		e.remove(x)
-		if heir := heirs.Behind(linkOf(x)); heir != "" {
-			e.add(x.left(heir))
+		for _, heir := range heirs.Behind(linkOf(x)) {
+			if slices.ContainsFunc(everything, func(port entry) bool { return port.of(heir) }) {
+				e.add(x.left(heir))
+				break
+			}
 		}
 	}
 	return nil

@@ -168,6 +168,9 @@ func (e entry) exists() bool { return e.set != "" }
 // decide edits what is there into what a network wants. A bridge of another network keeps that one's policy, which has to
 // be the same unless this one has none. Nobody shares a group: that would be a whim of the hash.
 func (n networkIngress) decide(i plan.Ingress, have networkIngress, e *edit) error {
+	if i.Policy.Restricts() { // nobody has asked for what was left to a network, so whoever has a policy takes it over
+		have = networkIngress{e.claim(have.closed, n.closed), e.claim(have.open, n.open), have.pods}
+	}
 	foreign := have.closed.exists() && !have.closed.belongsTo(n.closed.note)
 	open := i.Policy == netconf.IngressSameNetwork ||
 		i.Policy == netconf.IngressOpen && (i.Pods || have.pods.exists())
@@ -194,6 +197,15 @@ func (n networkIngress) decide(i plan.Ingress, have networkIngress, e *edit) err
 		e.settle(n.pods, have.pods, true)
 	}
 	return nil
+}
+
+// claim puts an entry aside that was left to a network, and returns what then is there: nothing.
+func (e *edit) claim(have, want entry) entry {
+	if !have.exists() || !inherited(have.note) || have.note == want.note {
+		return have
+	}
+	e.remove(have)
+	return entry{}
 }
 
 // settle adds or removes an entry that is not as it should be.
@@ -278,8 +290,8 @@ func (f *Firewall) ObserveIngress(want plan.Ingress) (got plan.Ingress, err erro
 // same bridge for becomes that one's.
 func (f *Firewall) RetireIngress(network string) error { return f.retireIngress(network, false) }
 
-// OpenIngress removes the policy of a network. Pods that have one of their own keep it, and so does a bridge with
-// containers of another network, unless the policy was left to this one.
+// OpenIngress removes the policy of a network, and what was left to it. Pods that have a policy of their own keep it. Another
+// network on the same bridge that wants a policy has it again with its next ADD.
 func (f *Firewall) OpenIngress(network string) error { return f.retireIngress(network, true) }
 
 func (f *Firewall) retireIngress(network string, open bool) error {
@@ -287,26 +299,27 @@ func (f *Firewall) retireIngress(network string, open bool) error {
 	var gone []entry
 	err := f.retire(ingress(), query{part: ingress()}, func(s *state) ([]message, error) {
 		e := edit{conn: &f.conn, state: s}
-		own, err := e.ingressBy(who)
-		if err != nil || len(own) == 0 {
-			return nil, err
-		}
 		heirs, err := f.heirs()
 		if err != nil {
+			return nil, err
+		}
+		own, err := e.ingressBy(func(x entry) bool {
+			return x.belongsTo(who) || !open && inherited(x.note) && len(heirs.Behind(linkOf(x))) == 0
+		})
+		if err != nil || len(own) == 0 {
 			return nil, err
 		}
 		gone = nil
 		kept := pairs(own)
 		for _, x := range own {
-			heir := heirs.Behind(linkOf(x))
-			switch {
-			case open && (x.isPods() || kept[x.id()]):
-			case heir == "" || open && inherited(x.note):
-				e.remove(x)
-				gone = append(gone, x)
-			default:
-				e.remove(x)
+			if open && (x.isPods() || kept[x.id()]) {
+				continue
+			}
+			e.remove(x)
+			if heir := first(heirs.Behind(linkOf(x))); heir != "" && !open {
 				e.add(x.left(heir))
+			} else {
+				gone = append(gone, x)
 			}
 		}
 		if open {
@@ -356,8 +369,8 @@ func (e *edit) after(x entry) entry {
 	return x
 }
 
-// ingressBy lists the elements of a network.
-func (e *edit) ingressBy(who string) (map[string]entry, error) {
+// ingressBy lists the elements that are chosen.
+func (e *edit) ingressBy(chosen func(entry) bool) (map[string]entry, error) {
 	own := map[string]entry{}
 	for _, x := range e.state.wanted {
 		if !e.state.has(x.name) {
@@ -368,7 +381,7 @@ func (e *edit) ingressBy(who string) (map[string]entry, error) {
 			return nil, err
 		}
 		for _, x := range list {
-			if x.belongsTo(who) {
+			if chosen(x) {
 				own[x.id()] = x
 			}
 		}

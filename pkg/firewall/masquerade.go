@@ -209,9 +209,22 @@ func (f *Firewall) Unmask(network, hostEnd string) error {
 }
 
 // RetireMasquerade removes all subnets of a network, and the single addresses of its host ends. A subnet in which another
-// network has containers becomes that one's.
+// network has containers becomes that one's. So does, or goes, what is of a network without any container: it may have been
+// left that and not be there to retire it.
 func (f *Firewall) RetireMasquerade(network string) error {
-	return f.retireSpans(func(have span) (bool, error) { return have.network() == lease.Network(network), nil })
+	heirs, err := f.heirs()
+	if err != nil {
+		return err
+	}
+	return f.retireSpans(func(have span) (bool, error) {
+		return have.network() == lease.Network(network) || have.hostEnd() == "" && !heirs.Alive(have.network()), nil
+	})
+}
+
+// DropMasquerade removes the subnets of a network that has no use for them, as one that was left them may.
+func (f *Firewall) DropMasquerade(network string) error {
+	_, err := f.unmask(nobody{}, func(have span) (bool, error) { return have.owner == lease.Network(network), nil })
+	return err
 }
 
 // CollectMasquerade removes the single addresses of a network's host ends that are gone.
@@ -242,7 +255,7 @@ func (f *Firewall) retireSpans(goes func(span) (bool, error)) error {
 	}
 	for _, x := range gone {
 		subnet, ok := x.prefix()
-		heir := heirs.Within(x.first, x.last)
+		heir := first(heirs.Within(x.first, x.last))
 		if !ok || heir == "" || x.hostEnd() != "" {
 			continue
 		}
@@ -270,7 +283,7 @@ func (f *Firewall) unmask(heirs Heirs, goes func(span) (bool, error)) (removed [
 					continue
 				}
 				gone = append(gone, have)
-				if heir := heirs.Within(have.first, have.last); heir != "" && have.hostEnd() == "" {
+				if heir := first(heirs.Within(have.first, have.last)); heir != "" && have.hostEnd() == "" {
 					have.owner = lease.Network(heir)
 					left = append(left, have)
 				} else {

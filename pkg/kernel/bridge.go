@@ -217,6 +217,12 @@ func (n *Node) observeBridge(b plan.Bridge) (plan.Object, error) {
 	return got, nil
 }
 
+// Changed reports whether Apply has changed a bridge that was there before.
+func (n *Node) Changed(b plan.Bridge) bool {
+	_, ok := n.found[b.Name]
+	return ok
+}
+
 // undoBridge removes the bridge that this call has made, and nobody else uses: one that another call has joined meanwhile
 // stays. A bridge that was there before gets back what it was.
 func (n *Node) undoBridge(b plan.Bridge) error {

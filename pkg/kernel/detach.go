@@ -111,16 +111,16 @@ func (n *Node) Remove(a Attached) error {
 	return nil
 }
 
-// Retire removes what a network without attachments has left on the host: the bridge it made, if nothing is a port of
-// it, and routed mode's gateway, if no host end of any network needs it.
-func (n *Node) Retire(network string) error {
+// Retire removes what a network without attachments has left on the host: the bridge it made, and the one it was on if a
+// network made that, if nothing is a port of it, and routed mode's gateway, if no host end of any network needs it.
+func (n *Node) Retire(network, bridge string) error {
 	links, err := n.dumpLinks()
 	if err != nil {
 		return err
 	}
 	var failed []error
 	for _, l := range links {
-		if leftBy(network, l) {
+		if leftBy(network, l) || l.Attrs().Name == bridge && madeHere(l) {
 			failed = append(failed, n.retireBridge(l, links))
 		}
 	}

@@ -183,7 +183,7 @@ func TestRetireBridge(t *testing.T) {
 					want = m.snapshot()
 				}
 				for range 2 {
-					m.must(m.kernel.Retire(owner.Network))
+					m.must(m.kernel.Retire(owner.Network, ""))
 					m.unchanged(want, "after Retire")
 				}
 			})
@@ -212,11 +212,11 @@ func TestRetireGateway(t *testing.T) {
 		m.apply(gateway, pairOf(owner), other)
 		m.must(m.kernel.Detach(owner, kernel.Removal{}))
 		with := m.snapshot()
-		m.must(m.kernel.Retire(owner.Network))
+		m.must(m.kernel.Retire(owner.Network, ""))
 		m.unchanged(with, "after Retire while another network has an attachment")
 
 		m.undo(other)
-		m.must(m.kernel.Retire("othernet"), m.kernel.Retire("othernet"))
+		m.must(m.kernel.Retire("othernet", ""), m.kernel.Retire("othernet", ""))
 		m.unchanged(before, "after Retire of the last")
 	})
 	t.Run("an administrator's own", func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestRetireGateway(t *testing.T) {
 			m.must(addAddress("lo", "169.254.1.1/32"))
 			m.apply(gateway) // it is there, without the label
 			before := m.snapshot()
-			m.must(m.kernel.Retire(owner.Network))
+			m.must(m.kernel.Retire(owner.Network, ""))
 			m.unchanged(before, "after Retire")
 		})
 	})
@@ -235,7 +235,7 @@ func TestRetireGateway(t *testing.T) {
 			m.must(foreign("said"), by(plan.Host, "said", alias("othernet/c1/eth0"))(m))
 			before := m.snapshot()
 			m.apply(gateway)
-			m.must(m.kernel.Retire(owner.Network))
+			m.must(m.kernel.Retire(owner.Network, ""))
 			m.unchanged(before, "after Retire")
 		})
 	})

@@ -9,12 +9,15 @@ import (
 	"github.com/veth-cni/veth/pkg/cnierr"
 )
 
-// hosts is an address that a host has a use for already: it delivers what is for the address itself, or routes it to one
-// interface, as to a container of another network.
+// hosts is an address that a host has a use for already: it delivers what is for the address itself, or routes it to a
+// container of another network.
 type hosts struct {
 	as   string // in words; "": the host does not keep it
 	link int    // index of the interface it is of
 }
+
+// routed is how the host keeps what it has a route to alone.
+const routed = "the target of a route"
 
 // hostsOwn reads the answer to routeTo: routes to a host's own addresses, in the table "local", come before all others. A
 // route that is not there, or that refuses packets, keeps none, and of others only one to the address alone.
@@ -29,7 +32,7 @@ func hostsOwn(a answer) hosts {
 	}[route[kind]]}
 	whole := map[byte]byte{unix.AF_INET: 32, unix.AF_INET6: 128}[route[inFamily]]
 	if route[kind] == unix.RTN_UNICAST && route[length] == whole {
-		h.as = "the target of a route"
+		h.as = routed
 	}
 	for _, index := range nextHops(a.messages[0][unix.SizeofRtMsg:]) {
 		h.link = index
@@ -43,7 +46,20 @@ func (s *side) kept(a netip.Addr) (hosts, error) {
 	if err != nil {
 		return hosts{}, cnierr.Wrap(cnierr.KernelRefused, err, "look up the route to %s", a)
 	}
-	return hostsOwn(answers[0]), nil
+	return s.confirmed(hostsOwn(answers[0])), nil
+}
+
+// confirmed leaves of routes only those to host ends. Where others lead is their makers' affair: it may be to whoever gets
+// the address.
+func (s *side) confirmed(h hosts) hosts {
+	if h.as != routed {
+		return h
+	}
+	message, err := s.getLink(h.link)
+	if err != nil || !hostEnd(readLink(message).Attrs()) {
+		return hosts{}
+	}
+	return h
 }
 
 // describe says in words who keeps an address, and on which interface.

@@ -65,7 +65,7 @@ func (c *Claimant) Claim(a netip.Addr) (bool, error) {
 	case err != nil:
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "lease %s", a)
 	}
-	if hostsOwn(answers[1]).as != "" {
+	if host.confirmed(hostsOwn(answers[1])).as != "" {
 		err := host.send(host.altNamesRequest(unix.RTM_DELLINKPROP, c.index, names...))
 		return false, cnierr.Wrap(cnierr.KernelRefused, err, "give %s back to the host", a)
 	}

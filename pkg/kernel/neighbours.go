@@ -65,15 +65,15 @@ func onBridge(bridge int, links []netlink.Link) []string {
 	return names
 }
 
-// Behind names a network that has a container behind a link, "" when none has. Of several it is the first by name.
-func (n Neighbours) Behind(link string) string {
-	return n.first(func(x neighbour) bool { return slices.Contains(x.links, link) })
+// Behind names the networks that have containers behind a link, in alphabetical order.
+func (n Neighbours) Behind(link string) []string {
+	return n.which(func(x neighbour) bool { return slices.Contains(x.links, link) })
 }
 
-// Within names a network that has leased an address from first to last, or has a container behind the one's link with an
-// address that only another program knows. "" when none has.
-func (n Neighbours) Within(first, last netip.Addr) string {
-	return n.first(func(x neighbour) bool {
+// Within names the networks that have leased an address from first to last, or have a container behind the one's link with an
+// address that only another program knows.
+func (n Neighbours) Within(first, last netip.Addr) []string {
+	return n.which(func(x neighbour) bool {
 		if len(x.leases) == 0 {
 			return slices.Contains(x.links, n.link)
 		}
@@ -81,17 +81,20 @@ func (n Neighbours) Within(first, last netip.Addr) string {
 	})
 }
 
-func (n Neighbours) first(fits func(neighbour) bool) string {
+// Alive reports whether a network has any container.
+func (n Neighbours) Alive(network string) bool {
+	return slices.ContainsFunc(n.list, func(x neighbour) bool { return x.network == lease.Network(network) })
+}
+
+func (n Neighbours) which(fits func(neighbour) bool) []string {
 	var names []string
 	for _, x := range n.list {
 		if fits(x) {
 			names = append(names, x.network)
 		}
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return slices.Min(names)
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // HandOver makes the bridges of a network that goes those of the others that have containers on them: who goes last removes
@@ -105,14 +108,14 @@ func (n *Node) HandOver(network string) error {
 	failed := []error{err}
 	for _, l := range links {
 		a := l.Attrs()
-		heir := others.Behind(a.Name)
-		if l.Type() != "bridge" || a.Alias != lease.NetworkAlias(network) || heir == "" {
+		heirs := others.Behind(a.Name)
+		if l.Type() != "bridge" || a.Alias != lease.NetworkAlias(network) || len(heirs) == 0 {
 			continue
 		}
 		req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, a.Index)
-		req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(lease.NetworkAlias(heir))))
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(lease.NetworkAlias(heirs[0]))))
 		if err := n.host.send(req); err != nil && !missing(err) {
-			failed = append(failed, cnierr.Wrap(cnierr.KernelRefused, err, "hand bridge %s over to network %s", a.Name, heir))
+			failed = append(failed, cnierr.Wrap(cnierr.KernelRefused, err, "hand bridge %s over to network %s", a.Name, heirs[0]))
 		}
 	}
 	return errors.Join(failed...)

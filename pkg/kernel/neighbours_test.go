@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/veth-cni/veth/pkg/lease"
@@ -24,18 +25,23 @@ func TestNeighbours(t *testing.T) {
 			plan.Lease{Link: third.HostName(), Name: lease.Name("lab", netip.MustParseAddr("198.18.0.200"))})
 		got, err := m.kernel.Neighbours("podnet", "br0")
 		m.must(err)
-		for link, want := range map[string]string{"br0": "othernet", "br1": "", "": ""} {
-			if name := got.Behind(link); name != want {
-				m.Errorf("behind %q is %q, want %q", link, name, want)
+		for link, want := range map[string][]string{"br0": {"othernet"}, "br1": nil, "": nil} {
+			if names := got.Behind(link); !slices.Equal(names, want) {
+				m.Errorf("behind %q is %q, want %q", link, names, want)
+			}
+		}
+		for network, want := range map[string]bool{"podnet": false, "othernet": true, "lab": true, "nobody": false} {
+			if got.Alive(network) != want {
+				m.Errorf("%s is alive: %v", network, !want)
 			}
 		}
 		for _, c := range []struct{ first, last, want string }{
-			{"198.18.0.0", "198.18.0.255", "lab"},
+			{"198.18.0.0", "198.18.0.255", "lab"}, // and othernet
 			{"198.18.0.200", "198.18.0.200", "lab"},
 			{"198.18.0.0", "198.18.0.199", "othernet"}, // on the bridge, with addresses that nobody here knows
 		} {
-			if name := got.Within(netip.MustParseAddr(c.first), netip.MustParseAddr(c.last)); name != c.want {
-				m.Errorf("from %s to %s is %q, want %q", c.first, c.last, name, c.want)
+			if names := got.Within(netip.MustParseAddr(c.first), netip.MustParseAddr(c.last)); names[0] != c.want {
+				m.Errorf("from %s to %s are %q, want %q first", c.first, c.last, names, c.want)
 			}
 		}
 		m.must(m.kernel.HandOver("podnet"))

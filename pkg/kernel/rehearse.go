@@ -47,9 +47,9 @@ func (n *Node) probeAddress(a plan.Address) error {
 	return n.probeSubnet(a)
 }
 
-// probeSubnet looks for another interface with the subnet of a gateway's address, or a part of it. A larger one does no
-// harm, because of two routes the one to the smaller subnet counts, nor does an interface that is down, or that belongs to a
-// VRF and so has routes of its own. It lists all addresses of the host.
+// probeSubnet looks for another interface with the subnet of a gateway's address. A larger or a smaller one does no harm: of
+// two routes the one to the smaller subnet counts, and what the host has a use for is not leased. Nor does an interface that
+// is down, or that belongs to a VRF and so has routes of its own. It lists all addresses of the host.
 func (n *Node) probeSubnet(a plan.Address) error {
 	h, err := n.host.handle()
 	if err != nil {
@@ -67,7 +67,7 @@ func (n *Node) probeSubnet(a plan.Address) error {
 		ip, _ := netip.AddrFromSlice(x.IP)
 		bits, _ := x.Mask.Size()
 		other := netip.PrefixFrom(ip.Unmap(), bits)
-		if x.LinkIndex == own.Index || other.IsSingleIP() || bits < a.Prefix.Bits() || !a.Prefix.Masked().Contains(other.Addr()) {
+		if x.LinkIndex == own.Index || other.Masked() != a.Prefix.Masked() {
 			continue
 		}
 		message, err := n.host.getLink(x.LinkIndex)
