@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"runtime"
 	"slices"
@@ -43,7 +44,7 @@ func judge(t *testing.T, program int, head []byte, packets, length int, gso uint
 	packet := make([]byte, length)
 	copy(packet, head)
 	context := make([]byte, 192)
-	context[skbGSOSize], context[skbGSOSize+1] = byte(gso), byte(gso>>8)
+	binary.NativeEndian.PutUint32(context[skbGSOSize:], gso)
 	for range packets {
 		var pins runtime.Pinner
 		run := testRun{
