@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -128,5 +129,16 @@ func TestPolicerCounts(t *testing.T) {
 				t.Errorf("the bucket counts %d dropped packets, want %d", b.Dropped, want)
 			}
 		})
+	}
+}
+
+func TestPolicerError(t *testing.T) {
+	for _, errno := range []syscall.Errno{unix.EPERM, unix.EINVAL, unix.ENOSYS, notCompiled} {
+		if err := policerError(errno); cnierr.Of(err, 0).Code != cnierr.FeatureMissing || !errors.Is(err, errno) {
+			t.Errorf("%v: %v, want a missing feature", errno, err)
+		}
+	}
+	if err := policerError(unix.ENOMEM); cnierr.Of(err, 1).Code != 1 {
+		t.Errorf("out of memory: %v, want no other code", err)
 	}
 }

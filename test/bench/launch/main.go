@@ -19,7 +19,7 @@ func main() {
 	if _, err := syscall.Wait4(pid, &status, 0, &usage); err != nil {
 		fail(err)
 	}
-	_, _ = os.Stderr.WriteString("\npeak " + strconv.FormatInt(int64(usage.Maxrss), 10) + "\n")
+	_, _ = os.Stderr.WriteString("\npeak " + strconv.Itoa(int(usage.Maxrss)) + "\n")
 	os.Exit(status.ExitStatus())
 }
 
