@@ -71,6 +71,10 @@ func (n *Node) ensureClsact(index int, key string) error {
 	return nil
 }
 
+// notCompiled is ENOTSUPP of include/linux/errno.h, which was not meant to leave the kernel (bpf_prog_select_runtime,
+// kernel/bpf/core.c).
+const notCompiled = syscall.Errno(524)
+
 func policerError(err error) error {
 	switch {
 	case errors.Is(err, syscall.EPERM):
@@ -78,6 +82,9 @@ func policerError(err error) error {
 			"egressRate needs BPF: want CAP_BPF and CAP_NET_ADMIN in the initial user namespace")
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOSYS):
 		return cnierr.Wrap(cnierr.FeatureMissing, err, "egressRate needs BPF with atomic exchange: want Linux 5.12 or later")
+	case errors.Is(err, notCompiled):
+		return cnierr.Wrap(cnierr.FeatureMissing, err, "egressRate needs BPF with atomic exchange, which this kernel cannot compile "+
+			"for its processor and does not interpret: want a later one, or CONFIG_BPF_JIT_ALWAYS_ON off")
 	}
 	return err
 }

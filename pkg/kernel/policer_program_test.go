@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"runtime"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/plan"
 )
 
@@ -43,7 +45,7 @@ func judge(t *testing.T, program int, head []byte, packets, length int, gso uint
 	packet := make([]byte, length)
 	copy(packet, head)
 	context := make([]byte, 192)
-	context[skbGSOSize], context[skbGSOSize+1] = byte(gso), byte(gso>>8)
+	binary.NativeEndian.PutUint32(context[skbGSOSize:], gso)
 	for range packets {
 		var pins runtime.Pinner
 		run := testRun{
@@ -127,5 +129,16 @@ func TestPolicerCounts(t *testing.T) {
 				t.Errorf("the bucket counts %d dropped packets, want %d", b.Dropped, want)
 			}
 		})
+	}
+}
+
+func TestPolicerError(t *testing.T) {
+	for _, errno := range []syscall.Errno{unix.EPERM, unix.EINVAL, unix.ENOSYS, notCompiled} {
+		if err := policerError(errno); cnierr.Of(err, 0).Code != cnierr.FeatureMissing || !errors.Is(err, errno) {
+			t.Errorf("%v: %v, want a missing feature", errno, err)
+		}
+	}
+	if err := policerError(unix.ENOMEM); cnierr.Of(err, 1).Code != 1 {
+		t.Errorf("out of memory: %v, want no other code", err)
 	}
 }

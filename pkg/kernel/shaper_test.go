@@ -215,7 +215,7 @@ func TestPolicer(t *testing.T) {
 
 // pass loads a program without maps: "r0 = 0; exit".
 func pass() (int, error) {
-	code := [...]uint64{0xb7, 0x95}
+	code := [...][8]byte{{unix.BPF_ALU64 | unix.BPF_MOV}, {unix.BPF_JMP | unix.BPF_EXIT}}
 	licence := [...]byte{0}
 	var pins runtime.Pinner
 	defer pins.Unpin()

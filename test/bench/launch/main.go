@@ -19,8 +19,7 @@ func main() {
 	if _, err := syscall.Wait4(pid, &status, 0, &usage); err != nil {
 		fail(err)
 	}
-	peak := int64(usage.Maxrss) //nolint:unconvert // an int32 on 32-bit machines
-	_, _ = os.Stderr.WriteString("\npeak " + strconv.FormatInt(peak, 10) + "\n")
+	_, _ = os.Stderr.WriteString("\npeak " + strconv.Itoa(int(usage.Maxrss)) + "\n")
 	os.Exit(status.ExitStatus())
 }
 
