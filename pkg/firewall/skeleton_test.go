@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -98,6 +99,18 @@ func TestPermitChainGoesWithTheLast(t *testing.T) {
 	listed(t, "empty")
 }
 
+// kernelCounts reports whether the kernel is new enough to count the elements of every set.
+func kernelCounts(t *testing.T) bool {
+	t.Helper()
+	var name unix.Utsname
+	must(t, unix.Uname(&name))
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	return major > 6 || major == 6 && minor >= 18 // the oldest where it was seen
+}
+
 // What came after the last look stays: a part goes only as long as nothing keeps it, and the table only if it is empty.
 func TestSweepSpares(t *testing.T) {
 	t.Run("a subnet", func(t *testing.T) {
@@ -107,7 +120,11 @@ func TestSweepSpares(t *testing.T) {
 		listed(t, "ipv4")
 		s, err := f.observe(query{part: masquerading(), brief: true, whole: true, change: true})
 		must(t, err)
-		if err := f.conn.commit(s.generation, s.remove()); !errors.Is(err, unix.EBUSY) { // it came after the look for one
+		err = f.conn.commit(s.generation, s.remove()) // it came after the look for one
+		if err == nil && !kernelCounts(t) {
+			t.Skip("this kernel counts only the elements of sets with a size, so nothing but the look protects a set")
+		}
+		if !errors.Is(err, unix.EBUSY) {
 			t.Errorf("the set with a subnet in it is removed: %v, want EBUSY", err)
 		}
 		listed(t, "ipv4")
