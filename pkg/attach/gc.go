@@ -31,7 +31,7 @@ func GC(ctx context.Context, cfg *netconf.Config, log io.Writer) error {
 	failed := []error{unlisted, err, possible(m.collectPorts(cfg.Network))}
 	empty := kept == 0 && unlisted == nil
 	if empty {
-		failed = append(failed, m.node.HandOver(cfg.Network), m.node.Retire(cfg.Network, cfg.Bridge.Name))
+		failed = append(failed, m.node.Retire(cfg.Network, cfg.Bridge.Name))
 	}
 	switch {
 	case empty:

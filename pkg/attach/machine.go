@@ -99,7 +99,8 @@ func (m *machine) undoShared(o plan.Object, network string) error {
 }
 
 // needed reports whether somebody else may count on an object that outlives the pair: of a host's setting and of what
-// routed mode has for all networks everyone who is attached to any network, of a bridge and what is on it everyone who is on the bridge.
+// routed mode has for all networks everyone who is attached to any network, of a bridge and what is on it everyone who
+// is on the bridge.
 func (m *machine) needed(o plan.Object, network string) (bool, error) {
 	switch o := o.(type) {
 	case plan.Sysctl, plan.SourceCheck, plan.PortIngress:

@@ -44,7 +44,7 @@ func (c foreignChain) byHand(l plan.Link) string {
 	}
 	switch {
 	case c.legacy != "":
-		return c.legacy + c.inTable() + " -I FORWARD -i " + name + " -j ACCEPT, the same with -o"
+		return c.insert(c.legacy, name)
 	case c.table == "firewalld" && l.Name == "":
 		return "firewall-cmd --permanent --zone=trusted --add-source=SUBNET for each subnet, firewall-cmd --reload"
 	case c.table == "firewalld":
@@ -54,19 +54,19 @@ func (c foreignChain) byHand(l plan.Link) string {
 	case c.family == unix.NFPROTO_BRIDGE: // frames have the bridge's ports for interfaces
 		pattern = "veth*"
 	case c.isXtables() && c.family == unix.NFPROTO_IPV6:
-		return "ip6tables" + c.inTable() + " -I FORWARD -i " + name + " -j ACCEPT, the same with -o"
+		return c.insert("ip6tables", name)
 	case c.isXtables():
-		return "iptables" + c.inTable() + " -I FORWARD -i " + name + " -j ACCEPT, the same with -o"
+		return c.insert("iptables", name)
 	}
 	return "nft insert rule " + c.where() + " iifname " + pattern + " accept, the same with oifname"
 }
 
-// inTable is the option of iptables for its table, where that is not the usual one.
-func (c foreignChain) inTable() string {
-	if c.table == "filter" {
-		return ""
+// insert is the command of a program of iptables, whose usual table needs no option.
+func (c foreignChain) insert(program, name string) string {
+	if c.table != "filter" {
+		program += " -t " + c.table
 	}
-	return " -t " + c.table
+	return program + " -I FORWARD -i " + name + " -j ACCEPT, the same with -o"
 }
 
 // refused is the error of a chain that ought to be opened and cannot be.

@@ -14,6 +14,22 @@ type edit struct {
 	dropped   map[string]bool // ids of drop
 }
 
+// amend makes a part whole and edits its entries, in one transaction.
+func (f *Firewall) amend(p part, decide func(*edit) error) error {
+	return f.settle(query{part: p}, func(s *state) ([]message, error) {
+		var msgs []message
+		if len(s.defects()) > 0 {
+			msgs = s.repair()
+		}
+		e := edit{conn: &f.conn, state: s}
+		if err := decide(&e); err != nil {
+			return nil, err
+		}
+		changes, err := e.messages()
+		return append(msgs, changes...), err
+	})
+}
+
 // lookUp is conn.lookUp, but finds nothing in a set that is not there, or of another kind and about to be replaced.
 func (e *edit) lookUp(keys []entry) (map[string]entry, error) {
 	return e.conn.lookUp(slices.DeleteFunc(slices.Clone(keys), func(k entry) bool { return !e.state.has(k.set) }))

@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"errors"
 	"net/netip"
 	"strings"
 
@@ -99,17 +98,11 @@ func (f *Firewall) restore(p part, gone []entry) error {
 	if len(back) == 0 {
 		return nil
 	}
-	return f.settle(query{part: p}, func(s *state) ([]message, error) {
-		var msgs []message
-		if len(s.defects()) > 0 {
-			msgs = s.repair()
-		}
-		e := edit{conn: &f.conn, state: s}
+	return f.amend(p, func(e *edit) error {
 		there, err := e.lookUp(back)
 		for _, x := range back {
 			e.settle(x, there[x.id()], true)
 		}
-		changes, failed := e.messages()
-		return append(msgs, changes...), errors.Join(err, failed)
+		return err
 	})
 }

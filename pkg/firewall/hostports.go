@@ -139,14 +139,15 @@ func (f *Firewall) CollectHostPorts(network string, living Living) (gone []plan.
 
 // leaveLinks removes what a network has said of links, or leaves it to another that is behind the same and has host ports.
 func (e *edit) leaveLinks(network string, everything []entry, survey Survey) error {
+	own := slices.DeleteFunc(slices.Clone(everything), func(x entry) bool { return !x.belongsTo(lease.NetworkAlias(network)) })
+	if len(own) == 0 {
+		return nil
+	}
 	heirs, err := survey()
 	if err != nil {
 		return err
 	}
-	for _, x := range everything {
-		if !x.belongsTo(lease.NetworkAlias(network)) {
-			continue
-		}
+	for _, x := range own {
 		e.remove(x)
 		for _, heir := range heirs.Behind(linkOf(x)) {
 			if slices.ContainsFunc(everything, func(port entry) bool { return port.of(heir) }) {

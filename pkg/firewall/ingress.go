@@ -169,7 +169,7 @@ func (e entry) exists() bool { return e.set != "" }
 // be the same unless this one has none. Nobody shares a group: that would be a whim of the hash.
 func (n networkIngress) decide(i plan.Ingress, have networkIngress, e *edit) error {
 	if i.Policy.Restricts() { // nobody has asked for what was left to a network, so whoever has a policy takes it over
-		have = networkIngress{e.claim(have.closed, n.closed), e.claim(have.open, n.open), have.pods}
+		have = networkIngress{e.takeOver(have.closed, n.closed), e.takeOver(have.open, n.open), have.pods}
 	}
 	foreign := have.closed.exists() && !have.closed.belongsTo(n.closed.note)
 	open := i.Policy == netconf.IngressSameNetwork ||
@@ -199,8 +199,8 @@ func (n networkIngress) decide(i plan.Ingress, have networkIngress, e *edit) err
 	return nil
 }
 
-// claim puts an entry aside that was left to a network, and returns what then is there: nothing.
-func (e *edit) claim(have, want entry) entry {
+// takeOver removes an entry that was left to a network, and returns what then is there: nothing.
+func (e *edit) takeOver(have, want entry) entry {
 	if !have.exists() || !inherited(have.note) || have.note == want.note {
 		return have
 	}
@@ -229,22 +229,13 @@ func (f *Firewall) ApplyIngress(i plan.Ingress) (created bool, err error) {
 	if f.ingressSettled(i, n) {
 		return false, nil
 	}
-	err = f.settle(query{part: ingress()}, func(s *state) ([]message, error) {
-		var msgs []message
-		if len(s.defects()) > 0 {
-			msgs = s.repair()
-		}
-		e := edit{conn: &f.conn, state: s}
-		have, err := n.lookUp(&e)
+	err = f.amend(ingress(), func(e *edit) error {
+		have, err := n.lookUp(e)
 		if err != nil {
-			return nil, err
-		}
-		if err := n.decide(i, have, &e); err != nil {
-			return nil, err
+			return err
 		}
 		created = i.Policy.Restricts() && !have.closed.exists() || i.Pods && !have.pods.exists()
-		changes, err := e.messages()
-		return append(msgs, changes...), err
+		return n.decide(i, have, e)
 	})
 	return created && err == nil, err
 }
@@ -344,29 +335,16 @@ func (e *edit) openPods(own map[string]entry) error {
 		if !ok {
 			continue
 		}
+		closed := closedOf(x).id()
 		found, err := e.lookUp([]entry{closedOf(x), pair})
 		if err != nil {
 			return err
 		}
-		closed, have := e.after(found[closedOf(x).id()]), e.after(found[pair.id()])
-		if !closed.exists() && !have.exists() {
+		if staysClosed := found[closed].exists() && !e.dropped[closed]; !staysClosed && !found[pair.id()].exists() {
 			e.add(pair)
 		}
 	}
 	return nil
-}
-
-// after is what the edit makes of an entry that is there.
-func (e *edit) after(x entry) entry {
-	for _, put := range e.put {
-		if put.id() == x.id() {
-			return put
-		}
-	}
-	if e.dropped[x.id()] {
-		return entry{}
-	}
-	return x
 }
 
 // ingressBy lists the elements that are chosen.

@@ -198,7 +198,7 @@ func (f *Firewall) Missing(m plan.Masquerade) (string, error) {
 // changed its subnet, not for a DEL.
 func (f *Firewall) Undo(m plan.Masquerade) error {
 	gone := spanOf(m.Subnet, ownerOf(m))
-	return f.retireSpans(func(have span) (bool, error) { return have == gone, nil })
+	return f.retireSpans(func(have span, _ Heirs) bool { return have == gone })
 }
 
 // Unmask removes the single addresses of a host end, whichever they are.
@@ -212,12 +212,8 @@ func (f *Firewall) Unmask(network, hostEnd string) error {
 // network has containers becomes that one's. So does, or goes, what is of a network without any container: it may have been
 // left that and not be there to retire it.
 func (f *Firewall) RetireMasquerade(network string) error {
-	heirs, err := f.heirs()
-	if err != nil {
-		return err
-	}
-	return f.retireSpans(func(have span) (bool, error) {
-		return have.network() == lease.Network(network) || have.hostEnd() == "" && !heirs.Alive(have.network()), nil
+	return f.retireSpans(func(have span, others Heirs) bool {
+		return have.network() == lease.Network(network) || have.hostEnd() == "" && !others.Alive(have.network())
 	})
 }
 
@@ -241,12 +237,12 @@ func (f *Firewall) CollectMasquerade(network string, living Living) error {
 
 // retireSpans is unmask for what other networks may count on. One that saw it before it went, and came after the look for
 // heirs, gets it back: an ADD makes its host end before it looks what is there.
-func (f *Firewall) retireSpans(goes func(span) (bool, error)) error {
+func (f *Firewall) retireSpans(goes func(have span, others Heirs) bool) error {
 	heirs, err := f.heirs()
 	if err != nil {
 		return err
 	}
-	gone, err := f.unmask(heirs, goes)
+	gone, err := f.unmask(heirs, func(have span) (bool, error) { return goes(have, heirs), nil })
 	if err != nil || len(gone) == 0 {
 		return err
 	}

@@ -80,8 +80,7 @@ func madeHere(l netlink.Link) bool {
 // finishBridge does what a creating request cannot: it writes the alias, and an MTU that counts as set by the user. The
 // kernel would otherwise take that of the ports, and 1500 when the last one leaves (br_mtu_auto_adjust).
 func (n *Node) finishBridge(b plan.Bridge, made *netlink.LinkAttrs) error {
-	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, made.Index)
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
+	req := n.host.labelRequest(made.Index, b.Alias)
 	if b.MTU > 0 {
 		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(b.MTU))))
 	}

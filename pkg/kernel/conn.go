@@ -146,6 +146,13 @@ func (s *side) getLink(index int, attrs ...*nl.RtAttr) ([]byte, error) {
 	return answers[0], nil
 }
 
+// labelRequest writes an interface's alias.
+func (s *side) labelRequest(index int, alias string) *nl.NetlinkRequest {
+	req, _ := s.linkRequest(unix.RTM_NEWLINK, 0, index)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
+	return req
+}
+
 // askForLink leaves out the counters, which the kernel would have to add up over all processors.
 func (s *side) askForLink(index int, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
 	req, _ := s.linkRequest(unix.RTM_GETLINK, 0, index)

@@ -112,19 +112,27 @@ func (n *Node) Remove(a Attached) error {
 }
 
 // Retire removes what a network without attachments has left on the host: the bridge it made, and the one it was on if a
-// network made that, if nothing is a port of it, and routed mode's gateway, if no host end of any network needs it.
+// network made that, if nothing is a port of it, and routed mode's gateway, if no host end of any network needs it. A
+// bridge that others have containers on becomes one of theirs: who goes last removes it.
 func (n *Node) Retire(network, bridge string) error {
 	links, err := n.dumpLinks()
 	if err != nil {
 		return err
 	}
+	others := Neighbours{list: neighbours(network, links)}
 	var failed []error
 	for _, l := range links {
-		if leftBy(network, l) || l.Attrs().Name == bridge && madeHere(l) {
+		a := l.Attrs()
+		if !leftBy(network, l) && (a.Name != bridge || !madeHere(l)) {
+			continue
+		}
+		if heirs := others.Behind(a.Name); len(heirs) > 0 && a.Alias == lease.NetworkAlias(network) {
+			failed = append(failed, n.handOver(a, heirs[0]))
+		} else {
 			failed = append(failed, n.retireBridge(l, links))
 		}
 	}
-	if others, err := n.Attached(""); !others {
+	if needed, err := n.Attached(""); !needed {
 		failed = append(failed, err, n.retireGateway())
 	}
 	return errors.Join(failed...)
@@ -147,6 +155,11 @@ func (n *Node) retireBridge(bridge netlink.Link, links []netlink.Link) error {
 		}
 	}
 	return cnierr.Wrap(cnierr.KernelRefused, n.removeUnused(bridge.Attrs().Index), "remove bridge %s", bridge.Attrs().Name)
+}
+
+func (n *Node) handOver(bridge *netlink.LinkAttrs, heir string) error {
+	err := n.host.send(n.host.labelRequest(bridge.Index, lease.NetworkAlias(heir)))
+	return cnierr.Wrap(cnierr.KernelRefused, present(err), "hand bridge %s over to network %s", bridge.Name, heir)
 }
 
 func (n *Node) retireGateway() error {

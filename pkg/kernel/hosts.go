@@ -26,15 +26,24 @@ func hostsOwn(a answer) hosts {
 		return hosts{}
 	}
 	const inFamily, length, kind = 0, 1, 7 // of struct rtmsg
+	var h hosts
 	route := a.messages[0]
-	h := hosts{as: map[byte]string{
-		unix.RTN_LOCAL: "an address", unix.RTN_BROADCAST: "a broadcast address", unix.RTN_ANYCAST: "an anycast address",
-	}[route[kind]]}
-	whole := map[byte]byte{unix.AF_INET: 32, unix.AF_INET6: 128}[route[inFamily]]
-	if route[kind] == unix.RTN_UNICAST && route[length] == whole {
-		h.as = routed
+	switch route[kind] {
+	case unix.RTN_LOCAL:
+		h.as = "an address"
+	case unix.RTN_BROADCAST:
+		h.as = "a broadcast address"
+	case unix.RTN_ANYCAST:
+		h.as = "an anycast address"
+	case unix.RTN_UNICAST:
+		if route[inFamily] == unix.AF_INET && route[length] == 32 || route[length] == 128 {
+			h.as = routed
+		}
 	}
-	for _, index := range nextHops(a.messages[0][unix.SizeofRtMsg:]) {
+	if h.as == "" {
+		return h
+	}
+	for _, index := range nextHops(route[unix.SizeofRtMsg:]) {
 		h.link = index
 	}
 	return h

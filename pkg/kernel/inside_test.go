@@ -11,18 +11,8 @@ import (
 // TestInsideComesHome: the thread belongs to the host's namespace again, however fn ends.
 func TestInsideComesHome(t *testing.T) {
 	t.Parallel()
-	machine := node.New(t)
-	container := machine.Container()
 	boom := errors.New("boom")
-	err := machine.Do(func() error {
-		n, err := Open()
-		if err != nil {
-			return err
-		}
-		defer n.Close()
-		if err := n.Enter(container.Path); err != nil {
-			return err
-		}
+	entered(t, func(n *Node) error {
 		home := where(t)
 		for name, end := range map[string]func() error{
 			"returns": func() error { return nil },
@@ -48,7 +38,24 @@ func TestInsideComesHome(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil {
+}
+
+// entered runs fn with the view of a call that has entered a container.
+func entered(t *testing.T, fn func(*Node) error) {
+	t.Helper()
+	machine := node.New(t)
+	container := machine.Container()
+	if err := machine.Do(func() error {
+		n, err := Open()
+		if err != nil {
+			return err
+		}
+		defer n.Close()
+		if err := n.Enter(container.Path); err != nil {
+			return err
+		}
+		return fn(n)
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,15 +1,11 @@
 package kernel
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
-	"github.com/veth-cni/veth/pkg/cnierr"
 	"github.com/veth-cni/veth/pkg/lease"
 )
 
@@ -30,10 +26,11 @@ type neighbour struct {
 // interfaces: for GC, and for an ADD that failed.
 func (n *Node) Neighbours(network, link string) (Neighbours, error) {
 	links, err := n.dumpLinks()
-	if err != nil {
-		return Neighbours{}, err
-	}
-	all := Neighbours{link: link}
+	return Neighbours{link: link, list: neighbours(network, links)}, err
+}
+
+func neighbours(network string, links []netlink.Link) []neighbour {
+	var list []neighbour
 	for _, l := range links {
 		a := l.Attrs()
 		owner, ok := lease.ParseOwner(a.Alias)
@@ -49,9 +46,9 @@ func (n *Node) Neighbours(network, link string) (Neighbours, error) {
 		if a.MasterIndex != 0 {
 			one.links = onBridge(a.MasterIndex, links)
 		}
-		all.list = append(all.list, one)
+		list = append(list, one)
 	}
-	return all, nil
+	return list
 }
 
 // onBridge names a bridge and the interfaces on top of it.
@@ -95,28 +92,4 @@ func (n Neighbours) which(fits func(neighbour) bool) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// HandOver makes the bridges of a network that goes those of the others that have containers on them: who goes last removes
-// them.
-func (n *Node) HandOver(network string) error {
-	links, err := n.dumpLinks()
-	if err != nil {
-		return err
-	}
-	others, err := n.Neighbours(network, "")
-	failed := []error{err}
-	for _, l := range links {
-		a := l.Attrs()
-		heirs := others.Behind(a.Name)
-		if l.Type() != "bridge" || a.Alias != lease.NetworkAlias(network) || len(heirs) == 0 {
-			continue
-		}
-		req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, a.Index)
-		req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(lease.NetworkAlias(heirs[0]))))
-		if err := n.host.send(req); err != nil && !missing(err) {
-			failed = append(failed, cnierr.Wrap(cnierr.KernelRefused, err, "hand bridge %s over to network %s", a.Name, heirs[0]))
-		}
-	}
-	return errors.Join(failed...)
 }

@@ -44,7 +44,7 @@ func TestNeighbours(t *testing.T) {
 				m.Errorf("from %s to %s are %q, want %q first", c.first, c.last, names, c.want)
 			}
 		}
-		m.must(m.kernel.HandOver("podnet"))
+		m.must(m.kernel.Retire("podnet", ""))
 		if got := m.observe(bridge); len(got) != 1 || got[0].(plan.Bridge).Alias != lease.NetworkAlias("othernet") {
 			m.Errorf("the bridge is %v", got)
 		}

@@ -40,9 +40,7 @@ func (n *Node) applyPair(p plan.Pair) (bool, error) {
 // labelPair writes whose the pair is and, along with that, makes sure of the bridge that the host end has joined. When that
 // is gone it takes the pair back.
 func (n *Node) labelPair(p plan.Pair, master int) (created bool, err error) {
-	req, _ := n.host.linkRequest(unix.RTM_NEWLINK, 0, n.host.known[p.Host].Index)
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(p.Alias)))
-	reqs := []*nl.NetlinkRequest{req}
+	reqs := []*nl.NetlinkRequest{n.host.labelRequest(n.host.known[p.Host].Index, p.Alias)}
 	if master != 0 {
 		reqs = append(reqs, n.host.askForLink(master))
 	}

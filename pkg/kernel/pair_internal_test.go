@@ -8,23 +8,12 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/veth-cni/veth/pkg/plan"
-	"github.com/veth-cni/veth/test/node"
 )
 
 // Before Linux 6.2 the kernel does not echo what it made. Then both ends are known all the same.
 func TestPairWithoutEcho(t *testing.T) {
 	t.Parallel()
-	n := node.New(t)
-	c := n.Container()
-	err := n.Do(func() error {
-		k, err := Open()
-		if err != nil {
-			return err
-		}
-		defer k.Close()
-		if err := k.Enter(c.Path); err != nil {
-			return err
-		}
+	entered(t, func(k *Node) error {
 		p := plan.Pair{Host: "vh", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, MTU: 1400, Peer: "eth0"}
 		if _, err := k.Apply(p); err != nil {
 			return err
@@ -46,7 +35,4 @@ func TestPairWithoutEcho(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }

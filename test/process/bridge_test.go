@@ -20,53 +20,53 @@ const (
 		"antiSpoof": false, "ipam": {"type": "veth", "ranges": [[{"subnet": "10.88.2.0/24"}]]}}`
 )
 
-// The bridge that an ADD makes or finds is there when the ADD is done, wherever in between a GC of its network or of another
-// has been at work.
-func TestGCInTheMidstOfAnADD(t *testing.T) {
+// besideGC runs a test with the configurations of which a GC can be in the way of oneBridge.
+func besideGC(t *testing.T, test func(h *host, c *node.Namespace, gc string)) {
 	t.Parallel()
-	for _, tt := range []struct{ name, gc string }{{"of its network", oneBridge}, {"of another", otherBridge}} {
-		t.Run(tt.name, func(t *testing.T) {
+	for name, gc := range map[string]string{"of its network": oneBridge, "of another": otherBridge} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
-			c := h.Container()
-			halting{
-				command:   func() *exec.Cmd { return h.command("ADD", oneBridge, c) },
-				meanwhile: func() { h.collect(tt.gc, c) },
-				then: func(added outcome) {
-					h.check(oneBridge, c, added)
-					h.del(oneBridge, c)
-					h.collect(oneBridge)
-				},
-			}.everywhere(h)
+			test(h, h.Container(), gc)
 		})
 	}
 }
 
+// The bridge that an ADD makes or finds is there when the ADD is done, wherever in between a GC of its network or of another
+// has been at work.
+func TestGCInTheMidstOfAnADD(t *testing.T) {
+	besideGC(t, func(h *host, c *node.Namespace, gc string) {
+		halting{
+			command:   func() *exec.Cmd { return h.command("ADD", oneBridge, c) },
+			meanwhile: func() { h.collect(gc, c) },
+			then: func(added outcome) {
+				h.check(oneBridge, c, added)
+				h.del(oneBridge, c)
+				h.collect(oneBridge)
+			},
+		}.everywhere(h)
+	})
+}
+
 // And the other way round: an ADD from beginning to end, wherever in between in a GC.
 func TestADDInTheMidstOfAGC(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ name, gc string }{{"of its network", oneBridge}, {"of another", otherBridge}} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			c := h.Container()
-			prepare := func() { // a bridge that nobody is on
-				h.add(tt.gc, c)
-				h.del(tt.gc, c)
-			}
-			prepare()
-			var added outcome
-			halting{
-				command:   func() *exec.Cmd { return h.command("GC", valid(tt.gc, c), nil) },
-				meanwhile: func() { added = h.add(oneBridge, c) },
-				then: func(outcome) {
-					h.check(oneBridge, c, added)
-					h.del(oneBridge, c)
-					prepare()
-				},
-			}.everywhere(h)
-		})
-	}
+	besideGC(t, func(h *host, c *node.Namespace, gc string) {
+		prepare := func() { // a bridge that nobody is on
+			h.add(gc, c)
+			h.del(gc, c)
+		}
+		prepare()
+		var added outcome
+		halting{
+			command:   func() *exec.Cmd { return h.command("GC", valid(gc, c), nil) },
+			meanwhile: func() { added = h.add(oneBridge, c) },
+			then: func(outcome) {
+				h.check(oneBridge, c, added)
+				h.del(oneBridge, c)
+				prepare()
+			},
+		}.everywhere(h)
+	})
 }
 
 // collect calls GC with the containers as those that are attached.
